@@ -1,0 +1,1 @@
+"""What papers share: losses, networks, data, the training core, artefacts, records and claims."""

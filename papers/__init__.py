@@ -1,0 +1,1 @@
+"""One folder a paper: what it adds, in the symbols of the paper."""
