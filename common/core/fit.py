@@ -48,6 +48,22 @@ class Resumable(Checkpoint):
     def __init__(self, path: Path, key: str, seconds: float) -> None:
         self._path, self._key, self._seconds = path, key, seconds
         self._last = time.monotonic()
+        self._clock = (time.perf_counter(), time.process_time())
+        self._before = (0.0, 0.0)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Wall and CPU seconds of the training, those of killed processes up to their last checkpoint included."""
+        wall, cpu = time.perf_counter() - self._clock[0], time.process_time() - self._clock[1]
+        return {"wall_seconds": wall + self._before[0], "cpu_seconds": cpu + self._before[1]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the training has cost so far."""
+        return self.cost
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what earlier processes spent."""
+        self._before = (state_dict["wall_seconds"], state_dict["cpu_seconds"])
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Signs the checkpoint with the run's key."""
@@ -77,21 +93,24 @@ def fit(
     loggers: list[Any] | None = None,
     callbacks: list[Callback] | None = None,
     label: str = "",
-) -> L.LightningModule:
+) -> dict[str, float]:
     """Trains ``module`` for ``settings.max_epochs``; the state at the end is loaded into it.
 
     ``folder/<name>.safetensors`` is the finished state, ``folder/<name>.ckpt`` the way there. Both carry ``key``: a file
     that is damaged or belongs to another run is named in a warning, removed, and the training done again.
 
     Returns:
-        The same module; ``module.history`` holds one row an epoch where the module keeps one.
+        ``wall_seconds`` and ``cpu_seconds`` of the training, over all processes that took part.
     """
     folder.mkdir(parents=True, exist_ok=True)
     finished, checkpoint = folder / f"{name}.safetensors", folder / f"{name}.ckpt"
-    if _load_finished(module, finished, f"{key}/{name}"):
-        return module
+    done = _load_finished(module, finished, f"{key}/{name}")
+    if done is not None:
+        return done
     resume = _resumable(checkpoint, f"{key}/{name}")
     _hush()
+    # Last in the list, so that what it saves includes what the other callbacks did in the epoch.
+    resumable = Resumable(checkpoint, f"{key}/{name}", settings.checkpoint_seconds)
     trainer = L.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.accelerator,
@@ -101,11 +120,7 @@ def fit(
         limit_val_batches=settings.max_eval_batches,
         num_sanity_val_steps=0,
         logger=loggers or False,
-        callbacks=[
-            Resumable(checkpoint, f"{key}/{name}", settings.checkpoint_seconds),
-            ProgressLine(label or name),
-            *(callbacks or []),
-        ],
+        callbacks=[ProgressLine(label or name), *(callbacks or []), resumable],
         enable_checkpointing=True,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -117,25 +132,25 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.to("cpu")
-    meta = {"history": getattr(module, "history", []), "epochs": settings.max_epochs}
+    meta = {"history": getattr(module, "history", []), "cost": resumable.cost}
     save_tensors(finished, module.state_dict(), f"{key}/{name}", meta)
     checkpoint.unlink(missing_ok=True)
-    return module
+    return meta["cost"]
 
 
-def _load_finished(module: L.LightningModule, path: Path, key: str) -> bool:
+def _load_finished(module: L.LightningModule, path: Path, key: str) -> dict[str, float] | None:
     if not path.exists():
-        return False
+        return None
     try:
         tensors, meta = load_tensors(path, key)
         module.load_state_dict(tensors)
     except (DamagedArtifact, RuntimeError) as error:
         warnings.warn(f"{str(error).splitlines()[0]}; it is removed and made again", stacklevel=3)
         path.unlink()
-        return False
+        return None
     if hasattr(module, "history"):
         module.history = meta["history"]
-    return True
+    return meta["cost"]
 
 
 def _resumable(path: Path, key: str) -> bool:

@@ -1,0 +1,95 @@
+"""The table and the verdicts that a run ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common import records
+from common.claims import Claim, Verdict, judge, load_claims
+from common.plan import ArmPlan
+
+PAPERS = Path(__file__).resolve().parent.parent / "papers"
+_COLUMNS = 5
+
+
+def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) -> None:
+    """Prints one row an arm, the teacher's row, then a line a claim."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    paper = plans[0].config["paper"]
+    data = next((r["data"] for r in results if r.get("data")), None)
+    title = f"{plans[0].slug} at scale={plans[0].scale}, seed {plans[0].seed}" + (f", on {data}" if data else "")
+    names = _columns(results, paper)
+    table = Table(title=title, title_justify="left")
+    for column in ("arm", *names, f"{paper['objective']} - {paper['baseline']}", "seconds"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    baseline = next((r for r in results if r["arm"] == paper["baseline"]), None)
+    teacher = next((r["teacher"] for r in results if r.get("teacher") and r["teacher"]["metrics"]), None)
+    if teacher:
+        table.add_row("teacher", *(_number(teacher["metrics"].get(name)) for name in names), "", "")
+    for record in results:
+        if record["status"] != "finished":
+            table.add_row(record["arm"], "failed", *[""] * (len(names) + 1))
+            continue
+        gap = _gap(record, baseline, paper["objective"])
+        seconds = sum(cost["wall_seconds"] for n, cost in record["costs"].items() if n != "teacher")
+        table.add_row(record["arm"], *(_number(record["metrics"].get(n)) for n in names), gap, f"{seconds:.1f}")
+    console.print(table)
+    for record in results:
+        if record["status"] == "failed":
+            console.print(f"arm {record['arm']} failed: {record['reason']}  (traceback in {runs / record['key']}/record.json)",
+                          markup=False)
+    for claim, verdict in verdicts(plans, runs):
+        console.print(verdict_line(claim, verdict), markup=False)
+
+
+def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:
+    """Judges a paper's claims on all finished seeds of this comparison."""
+    slug, scale = plans[0].slug, plans[0].scale
+    path = PAPERS / slug / "claims.yaml"
+    if not path.is_file():
+        return []
+    values = by_arm(plans, records.every(runs, slug, scale))
+    data = next((getattr(p.data, "description", None) for p in plans if p.data), None)
+    return [(claim, judge(claim, values, scale=scale, data=data)) for claim in load_claims(path)
+            if claim.kind != "identity"]
+
+
+def by_arm(plans: list[ArmPlan], found: Any) -> dict[str, dict[int, dict[str, float]]]:
+    """Metrics by arm and seed of those finished records that belong to the same comparison."""
+    series = {plan.series: plan.arm for plan in plans}
+    values: dict[str, dict[int, dict[str, float]]] = {}
+    for record in found:
+        if record["status"] == "finished" and series.get(record["series"]) == record["arm"]:
+            values.setdefault(record["arm"], {})[record["seed"]] = record["metrics"]
+    return values
+
+
+def verdict_line(claim: Claim, verdict: Verdict) -> str:
+    """One line: verdict, statement, interval or reason."""
+    interval = ""
+    if verdict.low is not None:
+        interval = f" ({verdict.estimate:+.4f}, 95 % interval {verdict.low:+.4f} to {verdict.high:+.4f}, n={verdict.n})"
+    return f"{verdict.verdict:12}  {claim.id}: {claim.statement}{interval}" + (
+        f" [{verdict.reason}]" if verdict.reason and not interval else "")
+
+
+def _columns(results: list[dict[str, Any]], paper: dict[str, Any]) -> list[str]:
+    names: list[str] = [paper["objective"]]
+    for record in results:
+        names += [n for n in record["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]
+    return names[:_COLUMNS]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _gap(record: dict[str, Any], baseline: dict[str, Any] | None, objective: str) -> str:
+    if baseline is None or baseline["status"] != "finished" or record is baseline:
+        return ""
+    values = record["metrics"].get(objective), baseline["metrics"].get(objective)
+    return "" if None in values else f"{values[0] - values[1]:+.4f}"

@@ -1,0 +1,54 @@
+"""What evaluators share: forward passes that are made once, whoever asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Evaluation:
+    """One round of measurements.
+
+    Args:
+        data: offers ``eval_loader(split)``.
+        teacher: network that students are compared with, or None.
+        device: where the forward passes run.
+        max_batches: caps a split, None for all of it.
+    """
+
+    def __init__(
+        self, data: Any, teacher: nn.Module | None, device: torch.device, max_batches: int | None = None
+    ) -> None:
+        self.data = data
+        self.teacher = teacher
+        self.device = device
+        self._max_batches = max_batches
+        self._kept: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+
+    @torch.no_grad()
+    def predictions(self, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:
+        """Logits [N, C] float32 and labels [N] of a split, on the CPU; computed once a model."""
+        kept = self._kept.get((id(model), split))
+        if kept is None:
+            model = model.to(self.device).eval()
+            logits, labels = [], []
+            for batch in islice(self.data.eval_loader(split), self._max_batches):
+                logits.append(model(batch["x"].to(self.device)).logits.float().cpu())
+                labels.append(batch["y"].cpu())
+            kept = self._kept[id(model), split] = torch.cat(logits), torch.cat(labels)
+        return kept
+
+
+Evaluator = Callable[[nn.Module, Any, Evaluation], dict[str, float]]
+
+
+def evaluate(model: nn.Module, evaluators: Mapping[str, Evaluator], ctx: Evaluation) -> dict[str, float]:
+    """Runs all evaluators; names are ``<split>/<metric>``, values plain floats."""
+    metrics: dict[str, float] = {}
+    for evaluator in evaluators.values():
+        metrics.update(evaluator(model, ctx.data, ctx))
+    return {name: float(value) for name, value in metrics.items()}

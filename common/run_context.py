@@ -1,0 +1,211 @@
+"""What a procedure may ask for: networks, the teacher, training, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common import nodes
+from common.artifacts import digest
+from common.core.distiller import Distiller
+from common.core.fit import TrainerSettings, fit
+from common.core.method import Method
+from common.core.outputs import Context
+from common.core.seeding import derive
+from common.core.selection import BestValidation
+from common.errors import UserError
+from common.evaluators.base import Evaluation, evaluate
+from common.nets.taps import TappedNet, count_parameters
+from common.own_weights import load_own_weights
+from common.plan import ArmPlan
+from common.teachers.frozen import Frozen
+from common.teachers.recorded import Recorded
+from common.zoo import Zoo
+
+# Streams of the run's seed; generations and other networks of a run add a number of their own.
+_INIT, _BUILD = 1, 2
+
+
+@dataclass
+class RunContext:
+    """One arm of one seed.
+
+    Attributes:
+        plan: the arm's resolved configuration, its keys and its data.
+        dir: the run's folder; ``<name>.safetensors`` of each training lies there.
+        zoo: where teachers live.
+        loggers: makes the loggers of a training from its name.
+    """
+
+    plan: ArmPlan
+    dir: Path
+    zoo: Zoo
+    loggers: Callable[[str], list[Any]] = lambda name: []
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    teacher_metrics: dict[str, float] = field(default_factory=dict)
+    histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    _teacher: Frozen | None = None
+
+    @property
+    def key(self) -> str:
+        """The run's key."""
+        return self.plan.key
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.plan.seed
+
+    @property
+    def data(self) -> Any:
+        """The arm's data."""
+        return self.plan.data
+
+    def network(self, node: dict[str, Any], where: str, taps: dict[str, str], seed: int, data: Any = None) -> TappedNet:
+        """A freshly initialised network that follows the data in classes, channels and image size."""
+        data = data or self.data
+        torch.manual_seed(seed)
+        net = nodes.build(node, where, **data.spec)
+        mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
+        try:
+            return TappedNet(net, taps, mean, std)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+
+    def method(self) -> Method:
+        """The arm's method, its parameters seeded."""
+        torch.manual_seed(derive(self.seed, _BUILD))
+        return nodes.build(self.plan.config["method"], f"arms.{self.plan.arm}.method")
+
+    def teacher(self) -> Frozen | None:
+        """The teacher, trained on first use and never again; None where the arm names none."""
+        if self.plan.teacher is None:
+            return None
+        if self._teacher is None:
+            self._teacher = self._make_teacher()
+        return self._teacher
+
+    def distill(self, name: str, teacher: Frozen | None, generation: int = 0) -> nn.Module:
+        """Trains one student with the arm's method.
+
+        Args:
+            name: names the files of this training.
+            teacher: source of targets; ignored by methods that do not use one.
+            generation: gives later students of a run initialisations of their own.
+
+        Returns:
+            The student in eval mode.
+        """
+        config = self.plan.config
+        method = self.method()
+        student_taps = _side(method, "student")
+        seed = derive(self.seed, _INIT, generation)
+        student = self.network(config["student"], "student", student_taps, seed)
+        source: Frozen | Recorded | None = None
+        if type(method).uses_teacher and teacher is not None:
+            teacher.net.set_taps(_side(method, "teacher"))
+            source = self._recorded(teacher, method)
+        elif type(method).uses_teacher:
+            raise UserError(f"arms.{self.plan.arm}.method={type(method).__name__} needs a teacher; set teacher=<name>")
+        module = self._train(name, student, method, source, config["optim"], self.plan.settings, self.data, self.dir,
+                             self.key, self.seed, config["selection"])
+        self.parameters |= {"student": count_parameters(student.net), "method": count_parameters(method)}
+        student.set_taps({})
+        return module.student.eval()
+
+    def fit(self, module: Any, loader: Iterable[Any], name: str) -> None:
+        """Trains any LightningModule of a paper's own: seeded, resumable, logged."""
+        torch.manual_seed(derive(self.seed, _INIT))
+        self.costs[name] = fit(module, loader, self.plan.settings, self.dir, name, self.key,
+                               loggers=self.loggers(name), label=self._label(name))
+        self.histories[name] = getattr(module, "history", [])
+
+    def last_epoch(self, name: str) -> dict[str, float]:
+        """Mean loss terms of a training's last epoch."""
+        rows = self.histories.get(name)
+        return {k: v for k, v in rows[-1].items() if k.startswith("train/loss/")} if rows else {}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Runs the recipe's evaluators on a network."""
+        teacher = self._teacher.net if self._teacher is not None else None
+        evaluators = {k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n}
+        ctx = Evaluation(self.data, teacher, self._device(), self.plan.settings.max_eval_batches)
+        return evaluate(model, evaluators, ctx)
+
+    def _train(self, name: str, student: TappedNet, method: Method, source: Any, optim: dict[str, Any],
+               settings: TrainerSettings, data: Any, folder: Path, key: str, seed: int, selection: str) -> Distiller:
+        loader = data.train_loader(seed)
+        steps = min(len(loader), settings.max_train_batches or len(loader))
+        context = Context(seed, max_epochs=settings.max_epochs, steps_per_epoch=steps, num_train=data.num_train,
+                          num_classes=data.num_classes)
+        module = Distiller(student, method, source, nodes.build(optim["optimizer"], "optim.optimizer"),
+                           nodes.build(optim["schedule"], "optim.schedule") if optim.get("schedule") else None,
+                           context, settings.gradient_clip, settings.channels_last)
+        torch.manual_seed(derive(seed, _BUILD))
+        module.dry_run(next(iter(loader)))
+        best = [BestValidation(data.eval_loader("val"), method)] if selection == "best_val" else []
+        self.costs[name] = fit(module, loader, settings, folder, name, key, callbacks=best,
+                               loggers=self.loggers(name), label=self._label(name))
+        self.histories[name] = module.history
+        return module
+
+    def own_teacher(self) -> TappedNet:
+        """The teacher's network, with the weights that were brought along where there are any."""
+        plan = self.plan.teacher
+        net = self.network(plan.config["net"], "teacher.net", {}, derive(plan.seed, _INIT), plan.data)
+        if plan.checkpoint is not None:
+            load_own_weights(net.net, plan.checkpoint, plan.data.num_classes)
+        return net
+
+    def _make_teacher(self) -> Frozen:
+        plan = self.plan.teacher
+        net = self.own_teacher()
+        with self.zoo.entry(plan.key) as folder:
+            if plan.checkpoint is None:
+                method = nodes.build(plan.config["method"], "teacher.method")
+                self._train("teacher", net, method, None, plan.config["optim"], plan.settings, plan.data, folder,
+                            f"teacher/{plan.key}", plan.seed, "last")
+            frozen = Frozen(net, plan.key)
+            self.parameters["teacher"] = count_parameters(net.net)
+            known = self.zoo.metrics(folder, self.plan.evaluation)
+            if known is None:
+                known = self.evaluate(net)
+                self.zoo.describe(folder, plan.config, self.plan.evaluation, known)
+            self.teacher_metrics = known
+        return frozen
+
+    def _recorded(self, teacher: Frozen, method: Method) -> Frozen | Recorded:
+        """Puts the record of the teacher's outputs in front of it, where it is exact and small enough."""
+        if not self.plan.may_record:
+            return teacher
+        key = digest({
+            "teacher": teacher.key,
+            "data": self.plan.config["data"],
+            "content": self.data.fingerprint,
+            "seed": self.seed,
+            "taps": _side(method, "teacher"),
+            "numerics": [self.plan.settings.precision, self.plan.settings.channels_last],
+            "batches": self.plan.settings.max_train_batches,
+        })[:16]
+        return Recorded(teacher, self.zoo.root / "views" / key, key)
+
+    def _label(self, name: str) -> str:
+        plan = self.plan
+        own = name in ("student", "teacher")
+        return f"{plan.slug} s{plan.seed} " + (name if name == "teacher" else plan.arm if own else f"{plan.arm} {name}")
+
+    def _device(self) -> torch.device:
+        accelerator = self.plan.settings.accelerator
+        return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
+
+
+def _side(method: Method, side: str) -> dict[str, str]:
+    return {name: tap if isinstance(tap, str) else tap[side] for name, tap in method.taps.items()}
+
+

@@ -1,0 +1,132 @@
+"""Runs every arm of a comparison and leaves a record of each."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+from common import config as configuration
+from common import display, loggers, nodes, records
+from common.errors import UserError
+from common.plan import ArmPlan, plan_arm
+from common.run_context import RunContext
+from common.zoo import Zoo
+
+
+class ArmsFailed(RuntimeError):
+    """Some arms failed; their records say why, the others ran."""
+
+    def __init__(self, failed: list[dict[str, Any]]) -> None:
+        super().__init__(", ".join(record["key"] for record in failed))
+        self.failed = failed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels between the processes of a parallel launcher."""
+        return type(self), (self.failed,)
+
+
+def run(overrides: Sequence[str], show: bool = False) -> list[dict[str, Any]]:
+    """Runs ``["paper=kd", "scale=smoke", ...]`` and returns one record an arm, failed ones included.
+
+    Raises:
+        UserError: the configuration is wrong; nothing has been written then.
+    """
+    return run_composed(configuration.compose(overrides), show=show)
+
+
+def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = True) -> list[dict[str, Any]]:
+    """Runs a composed configuration; see ``run``."""
+    configuration.register()
+    config = config.copy()
+    OmegaConf.set_readonly(config, False)
+    plans = plan_all(config)
+    settings = plans[0].settings
+    if multirun and settings.devices != 1:
+        raise UserError(
+            f"trainer.devices={settings.devices} inside --multirun would start the whole sweep on every device; "
+            "set trainer.devices=1 and use hydra/launcher=joblib for parallel runs"
+        )
+    paths = plans[0].config["paths"]
+    runs, zoo = Path(paths["runs"]), Zoo(Path(paths["zoo"]))
+    for key, folder in (("paths.runs", runs), ("paths.zoo", zoo.root)):
+        _refuse_unwritable(key, folder)
+    _check_own_teachers(plans, zoo)
+    _trim_views(zoo, plans)
+    results = [_run_arm(plan, runs, zoo, plan.config["force"]) for plan in plans]
+    if show:
+        display.comparison(plans, results, runs)
+    return results
+
+
+def plan_all(config: DictConfig) -> list[ArmPlan]:
+    """Plans of the selected arms; all are checked before any of them runs."""
+    return [plan_arm(own, unseeded, arm, base) for arm, own, unseeded, base in configuration.split(config)]
+
+
+def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, force: bool) -> dict[str, Any]:
+    folder = runs / plan.key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        path = folder / "record.json"
+        known = None if force else records.read(path, plan.key)
+        if known and known["status"] == "finished" and known["evaluation"] == plan.evaluation:
+            return known
+        if force:
+            for stale in folder.glob("*.safetensors"):
+                stale.unlink()
+        started, clock = time.time(), time.perf_counter()
+        make = plan.config["logger"]
+        ctx = RunContext(plan, folder, zoo, lambda name: nodes.build(
+            {**make, "_partial_": True}, "logger")(plan, folder, name) if make else [])
+        outcome: dict[str, Any] = {"status": "finished", "metrics": {}}
+        try:
+            outcome["metrics"] = nodes.build(plan.config["procedure"], f"arms.{plan.arm}.procedure").run(ctx)
+        except Exception as error:
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            outcome = {"status": "failed", "metrics": {}, "reason": reason, "traceback": traceback.format_exc()}
+        finally:
+            loggers.finish(outcome["metrics"])
+        record = {
+            "key": plan.key, "slug": plan.slug, "family": plan.family, "arm": plan.arm, "scale": plan.scale,
+            "seed": plan.seed, "series": plan.series, "evaluation": plan.evaluation, **outcome,
+            "config": plan.config, "overrides": plan.config["overrides"],
+            "data": getattr(plan.data, "description", None),
+            "selection": plan.config["selection"], "parameters": ctx.parameters,
+            "teacher": {"key": plan.teacher.key, "metrics": ctx.teacher_metrics} if plan.teacher else None,
+            "costs": ctx.costs, "started": started, "wall_seconds": time.perf_counter() - clock,
+            **records.provenance(),
+        }
+        records.write(path, record)
+        return record
+
+
+def _check_own_teachers(plans: list[ArmPlan], zoo: Zoo) -> None:
+    """Loads each teacher that was brought along once, so that one that does not fit stops the run before it starts."""
+    seen = set()
+    for plan in plans:
+        if plan.teacher and plan.teacher.checkpoint and plan.teacher.key not in seen:
+            seen.add(plan.teacher.key)
+            RunContext(plan, Path(), zoo).own_teacher()
+
+
+def _refuse_unwritable(key: str, folder: Path) -> None:
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"{key}={folder}: {existing} is a file, not a folder; choose another path")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{key}={folder}: {existing} cannot be written to; choose another path")
+
+
+def _trim_views(zoo: Zoo, plans: list[ArmPlan]) -> None:
+    from common.teachers.recorded import make_room
+
+    make_room(zoo.root / "views", float(plans[0].config["views_gib"]) * 2**30)

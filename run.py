@@ -1,0 +1,63 @@
+"""Entry point: composes the configuration and hands it to the runner."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+# Hydra would print its own multi-line report and leave with status 1; errors are explained below instead.
+os.environ["HYDRA_FULL_ERROR"] = "1"
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from common.config import explain, register
+from common.errors import UserError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def run(config: DictConfig) -> float | None:
+    """Runs a comparison; returns the recipe's objective, averaged over its arms, for sweepers."""
+    from common.runner import ArmsFailed, run_composed
+
+    warnings.showwarning = _one_line
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    records = run_composed(config, multirun=multirun)
+    failed = [record for record in records if record["status"] == "failed"]
+    if failed:
+        raise ArmsFailed(failed)
+    values = [record["metrics"].get(config.paper.objective) for record in records]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def main() -> int:
+    """Exit status: 0 all arms finished, 1 an arm failed, 2 wrong usage or configuration."""
+    register()
+    try:
+        run()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        message = str(error) if isinstance(error, UserError) else explain(error, sys.argv[1:])
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if type(error).__name__ == "ArmsFailed":
+            return 1
+        raise
+    return 0
+
+
+def _one_line(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
