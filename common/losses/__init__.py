@@ -1,1 +1,20 @@
-"""Classic losses as free functions of tensors; every one is a mean over the batch."""
+"""Losses that more than one paper uses: pure functions of tensors."""
+
+from common.losses.classes import other_classes
+from common.losses.cross_entropy import soft_cross_entropy
+from common.losses.dist import dist_loss, pearson_correlation
+from common.losses.dkd import dkd_loss, dkd_terms
+from common.losses.kd import kd_loss, kl_divergence
+from common.losses.similarity import linear_cka
+
+__all__ = [
+    "dist_loss",
+    "dkd_loss",
+    "dkd_terms",
+    "kd_loss",
+    "kl_divergence",
+    "linear_cka",
+    "other_classes",
+    "pearson_correlation",
+    "soft_cross_entropy",
+]

@@ -1,0 +1,1 @@
+"""Distilling the Knowledge in a Neural Network (arXiv 1503.02531)."""

@@ -1,0 +1,1 @@
+"""PLD: choice-theoretic list-wise knowledge distillation (arXiv 2506.12542)."""

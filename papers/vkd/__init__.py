@@ -1,0 +1,1 @@
+"""VkD: knowledge distillation with orthogonal projections (arXiv 2403.06213)."""
