@@ -1,4 +1,18 @@
-"""Entry point: composes the configuration and hands it to the runner."""
+"""Distillery runs, checks and compares papers on distillation.
+
+python run.py paper=<name> [scale=smoke|small|paper] [seed=0] [arm=all|<name>]
+              [data=<name>] [teacher=<name>] [student=<name>] [evaluators=<name>]
+              [logger=csv|tensorboard|wandb|none] [force=false]
+              [paths.runs=runs] [paths.zoo=zoo] [paths.data=data] [any.key=value]
+
+Sweeps:             python run.py -m paper=kd,pld seed=0,1,2,3,4
+Every paper:        python run.py -m 'paper=glob(*)' scale=smoke
+In parallel:        add hydra/launcher=joblib
+The configuration:  python run.py paper=kd --cfg job
+Hydra's own flags:  python run.py --hydra-help
+
+Exit status: 0 all arms finished, 1 an arm failed, 2 wrong usage or configuration.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from common.config import explain, register
+from common.config import choices, explain, register, with_overrides
 from common.errors import UserError
 
 
@@ -26,8 +40,9 @@ def run(config: DictConfig) -> float | None:
     from common.runner import ArmsFailed, run_composed
 
     warnings.showwarning = _one_line
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-    records = run_composed(config, multirun=multirun)
+    job = HydraConfig.get()
+    config = with_overrides(config, job.overrides.task)
+    records = run_composed(config, multirun=job.mode == RunMode.MULTIRUN)
     failed = [record for record in records if record["status"] == "failed"]
     if failed:
         raise ArmsFailed(failed)
@@ -38,6 +53,9 @@ def run(config: DictConfig) -> float | None:
 
 def main() -> int:
     """Exit status: 0 all arms finished, 1 an arm failed, 2 wrong usage or configuration."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__ + "\n" + "\n".join(f"{group + ':':11}{', '.join(names)}" for group, names in choices().items()))
+        return 0
     register()
     try:
         run()

@@ -52,11 +52,23 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="distillery"):
             try:
-                return hydra_compose("config", list(overrides))
+                return with_overrides(hydra_compose("config", list(overrides)), overrides)
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(explain(error, searchpath)) from error
     finally:
         GlobalHydra.instance().hydra = previous
+
+
+# Words on the command line that do not change what is compared.
+_INCIDENTAL = ("paper=", "scale=", "seed=", "arm=", "force=", "logger", "paths.", "hydra", "views_gib=",
+               "trainer.devices=", "trainer.accelerator=", "trainer.checkpoint_seconds=")
+
+
+def with_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Notes in the configuration which of the overrides make it differ from the paper's recipe."""
+    OmegaConf.set_readonly(config, False)
+    config.overrides = sorted(w for w in overrides if not w.startswith(_INCIDENTAL))
+    return config
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -174,6 +186,11 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         return f"a value refers to {found[1]}, which does not exist"
     lines = [line for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def choices() -> dict[str, list[str]]:
+    """The options of every configuration group, for the help."""
+    return {folder.name: sorted(_options(folder.name)) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
 
 
 def _options(group: str) -> list[str]:

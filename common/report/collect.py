@@ -1,0 +1,107 @@
+"""Gathers the records of a paper into results: one block for every setting that was run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from common import config as configuration
+from common import records
+from common.claims import judge, load_claims, mean_interval
+from common.display import PAPERS, by_arm
+from common.errors import UserError
+from common.plan import ArmPlan
+from common.runner import plan_all
+
+
+def results(slug: str, runs: Path, identities: Mapping[str, bool], data: str | None = None) -> dict[str, Any] | None:
+    """Everything that the finished records of a paper say; None when there are none.
+
+    Args:
+        slug: the paper.
+        runs: folder of the runs.
+        identities: test id -> passed, for claims that a test decides.
+        data: folder of data files, as ``paths.data``.
+    """
+    blocks = []
+    for scale in ("small", "paper"):
+        found = [r for r in records.every(runs, slug, scale) if r["status"] == "finished"]
+        settings = sorted({tuple(r["overrides"]) for r in found}, key=lambda words: (len(words), words))
+        for words in settings:
+            block = _block(slug, scale, words, found, identities, data)
+            if block is not None:
+                blocks.append(block)
+    return {"slug": slug, "settings": blocks} if blocks else None
+
+
+def _block(slug: str, scale: str, words: tuple[str, ...], found: list[dict[str, Any]],
+           identities: Mapping[str, bool], data: str | None) -> dict[str, Any] | None:
+    paths = [f"paths.data={data}"] if data else []
+    try:
+        plans = plan_all(configuration.compose([f"paper={slug}", f"scale={scale}", *words, *paths]))
+    except UserError as error:
+        warnings.warn(f"{slug} {' '.join(words)} is left out: {error}", stacklevel=2)
+        return None
+    series = {plan.series for plan in plans}
+    own = [r for r in found if r["series"] in series]
+    stale = sum(tuple(r["overrides"]) == words and r["series"] not in series for r in found)
+    if stale:
+        warnings.warn(f"{slug}: {stale} records of {scale} are of an earlier recipe and left out", stacklevel=2)
+    values = by_arm(plans, own)
+    if not values:
+        return None
+    paper = plans[0].config["paper"]
+    claims = load_claims(PAPERS / slug / "claims.yaml")
+    shown = next((getattr(plan.data, "description", None) for plan in plans if plan.data), None)
+    return {
+        "scale": scale,
+        "overrides": list(words),
+        "data": shown,
+        "objective": paper["objective"],
+        "baseline": paper["baseline"],
+        "arms": {plan.arm: _arm(plan, own, values[plan.arm]) for plan in plans if plan.arm in values},
+        "teacher": _teacher(own),
+        "claims": [_claim(claim, values, scale, shown, identities) for claim in claims],
+        "versions": own[0]["versions"],
+        "hardware": own[0]["hardware"],
+    }
+
+
+def _claim(claim: Any, values: Any, scale: str, data: str | None, identities: Mapping[str, bool]) -> dict[str, Any]:
+    verdict = judge(claim, values, scale=scale, data=data, identities=identities)
+    return {"id": claim.id, "kind": claim.kind, "statement": claim.statement, "source": claim.source,
+            "metric": claim.metric, "verdict": verdict.verdict, "estimate": verdict.estimate, "low": verdict.low,
+            "high": verdict.high, "seeds": verdict.n, "reason": verdict.reason}
+
+
+def _arm(plan: ArmPlan, own: list[dict[str, Any]], by_seed: dict[int, dict[str, float]]) -> dict[str, Any]:
+    mine = [r for r in own if r["arm"] == plan.arm]
+    names = list(dict.fromkeys(name for metrics in by_seed.values() for name in metrics))
+    return {
+        "seeds": sorted(by_seed),
+        "metrics": {name: summary({s: m[name] for s, m in by_seed.items() if name in m}) for name in names},
+        "parameters": mine[0]["parameters"],
+        "cpu_seconds": _mean(sum(c["cpu_seconds"] for n, c in r["costs"].items() if n != "teacher") for r in mine),
+    }
+
+
+def summary(values: Mapping[int, float]) -> dict[str, Any]:
+    """Mean, deviation and 95 % interval of a metric over seeds, with the values themselves."""
+    mean, std, low, high = mean_interval(list(values.values()))
+    return {"mean": mean, "std": std, "low": low, "high": high, "values": {str(s): values[s] for s in sorted(values)}}
+
+
+def _teacher(own: list[dict[str, Any]]) -> dict[str, Any] | None:
+    by_seed = {r["seed"]: r["teacher"]["metrics"] for r in own if r.get("teacher") and r["teacher"]["metrics"]}
+    if not by_seed:
+        return None
+    names = list(next(iter(by_seed.values())))
+    return {"seeds": sorted(by_seed),
+            "metrics": {name: summary({s: m[name] for s, m in by_seed.items() if name in m}) for name in names}}
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)

@@ -1,0 +1,62 @@
+"""All results on one self-contained page."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from common.report.markdown import cell, columns, gap
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.4rem;border-bottom:1px solid #d5d9de;padding-bottom:.2rem}
+table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
+th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e6e8eb}
+th:first-child,td:first-child,.claims td,.claims th{text-align:left}
+.confirmed{color:#0a6b3d}.refuted{color:#a3242a}.inconclusive{color:#7a5b00}.not{color:#68707a}
+.note{color:#565e68}
+"""
+
+
+def page(recipes: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:
+    """HTML of all papers that have results; a pure function of recipes and ``results.json`` files."""
+    parts = ["<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
+             f"<title>Distillery</title><style>{_STYLE}</style><h1>Distillery: what was measured</h1>"]
+    for recipe in recipes:
+        found = results.get(recipe["slug"])
+        link = f"<a href='https://arxiv.org/abs/{recipe['arxiv']}'>{escape(recipe['title'])}</a>"
+        parts.append(f"<h2 id='{recipe['slug']}'>{recipe['slug']}</h2><p>{link}, {escape(recipe['family'])}</p>")
+        blocks = found["settings"] if found else []
+        parts += [_block(block) for block in blocks] or ["<p class='note'>Not run yet.</p>"]
+    return "\n".join(parts) + "\n"
+
+
+def _block(block: dict[str, Any]) -> str:
+    names = columns(block)
+    where = " ".join([f"scale={block['scale']}", *block["overrides"]])
+    rows = []
+    if block["teacher"]:
+        rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
+    for name, arm in block["arms"].items():
+        rows.append([name, *(cell(arm["metrics"].get(n)) for n in names), gap(block, name), f"{arm['cpu_seconds']:.1f}"])
+    head = ["arm", *names, f"{block['objective']} - {block['baseline']}", "CPU s"]
+    note = escape(where) + (f", on {escape(block['data'])}" if block["data"] else "")
+    return f"<p class='note'>{note}</p>{_table(head, rows)}{_claims(block['claims'])}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return "<table><tr>" + "".join(f"<th>{escape(c)}</th>" for c in head) + f"</tr>{body}</table>"
+
+
+def _claims(claims: list[dict[str, Any]]) -> str:
+    rows = []
+    for claim in claims:
+        interval = escape(claim["reason"] or "")
+        if claim["low"] is not None:
+            interval = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}], n={claim['seeds']}"
+        kind = claim["verdict"].split()[0]
+        rows.append(f"<tr><td class='{kind}'>{claim['verdict']}</td><td>{escape(claim['statement'])}</td>"
+                    f"<td>{interval}</td><td>{escape(claim['source'])}</td></tr>")
+    head = "<tr><th>verdict</th><th>claim</th><th>estimate and 95 % interval</th><th>source</th></tr>"
+    return f"<table class='claims'>{head}{''.join(rows)}</table>"

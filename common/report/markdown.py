@@ -1,0 +1,114 @@
+"""Results as Markdown: the table of a paper's page and the index of all papers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+_MOST_COLUMNS = 6
+
+
+def render(results: dict[str, Any] | None) -> str:
+    """The text between the markers of a paper's page; a pure function of ``results.json``."""
+    if not results:
+        return "Not run yet."
+    return "\n\n".join(_block(block) for block in results["settings"])
+
+
+def _block(block: dict[str, Any]) -> str:
+    where = f"`scale={block['scale']}`" + "".join(f" `{word}`" for word in block["overrides"])
+    head = f"**{where}**" + (f", on {block['data']}." if block["data"] else ".")
+    head += f" Mean ± standard deviation over {_seeds(block)}; the last column compares with `{block['baseline']}`, seed by seed."
+    if block["scale"] != "paper":
+        head += " A miniature: its numbers are not comparable with the paper's, its directions may be."
+    return "\n\n".join([head, _table(block), _claims(block)])
+
+
+def _seeds(block: dict[str, Any]) -> str:
+    counts = sorted({len(arm["seeds"]) for arm in block["arms"].values()})
+    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+
+
+def columns(block: dict[str, Any]) -> list[str]:
+    """Metrics worth a column, the objective first; loss terms and single generations stay in ``results.json``."""
+    names = [block["objective"]]
+    for arm in block["arms"].values():
+        names += [n for n in arm["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]
+    return names[:_MOST_COLUMNS]
+
+
+def _table(block: dict[str, Any]) -> str:
+    names = columns(block)
+    header = ["arm", *names, f"{block['objective']} - {block['baseline']}", "CPU s"]
+    rows = []
+    if block["teacher"]:
+        rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
+    for name, arm in block["arms"].items():
+        rows.append([name, *(cell(arm["metrics"].get(n)) for n in names), gap(block, name), f"{arm['cpu_seconds']:.1f}"])
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def cell(metric: dict[str, Any] | None) -> str:
+    """Mean and deviation with as many digits as they carry."""
+    if metric is None:
+        return ""
+    if len(metric["values"]) == 1 or metric["std"] is None:
+        return f"{metric['mean']:.5g}"
+    return f"{metric['mean']:.4f} ± {metric['std']:.4f}"
+
+
+def gap(block: dict[str, Any], name: str) -> str:
+    """Mean paired difference to the baseline in the objective."""
+    arms, objective = block["arms"], block["objective"]
+    if name == block["baseline"] or block["baseline"] not in arms:
+        return ""
+    ours, base = (arms[n]["metrics"].get(objective, {}).get("values", {}) for n in (name, block["baseline"]))
+    common = ours.keys() & base.keys()
+    return f"{sum(ours[s] - base[s] for s in common) / len(common):+.4f}" if common else ""
+
+
+def _claims(block: dict[str, Any]) -> str:
+    lines = ["| verdict | claim | estimate and 95 % interval | seeds | source |", "|---|---|---|---:|---|"]
+    for claim in block["claims"]:
+        interval = claim["reason"] or ""
+        if claim["low"] is not None:
+            interval = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}]"
+        statement = claim["statement"] + (f" (`{claim['metric']}`)" if claim["metric"] else "")
+        lines.append(f"| {claim['verdict']} | {statement} | {interval} | {claim['seeds'] or ''} | {claim['source']} |")
+    return "\n".join(lines)
+
+
+def between(text: str, begin: str, end: str) -> str:
+    """What stands between two markers."""
+    return text.split(begin, 1)[1].split(end, 1)[0].strip("\n")
+
+
+def replace_between(path: Path, begin: str, end: str, content: str) -> None:
+    """Rewrites what stands between two markers of a file."""
+    text = path.read_text(encoding="utf-8")
+    pattern = re.escape(begin) + r".*?" + re.escape(end)
+    new = re.sub(pattern, lambda _: f"{begin}\n{content}\n{end}", text, count=1, flags=re.DOTALL)
+    path.write_text(new, encoding="utf-8")
+
+
+def index(recipes: list[dict[str, Any]], verdicts: dict[str, str]) -> str:
+    """The table of papers of the main page."""
+    lines = ["| paper | family | title | arXiv | verdicts at `scale=small` |", "|---|---|---|---|---|"]
+    for recipe in sorted(recipes, key=lambda r: (r["family"], r["slug"])):
+        link = f"[{recipe['slug']}](papers/{recipe['slug']}/README.md)"
+        arxiv = f"[{recipe['arxiv']}](https://arxiv.org/abs/{recipe['arxiv']})"
+        lines.append(f"| {link} | {recipe['family']} | {recipe['title']} | {arxiv} | {verdicts[recipe['slug']]} |")
+    return "\n".join(lines)
+
+
+def tally(results: dict[str, Any] | None) -> str:
+    """Counts of verdicts in the recipe's own small setting."""
+    own = [b for b in (results or {}).get("settings", []) if b["scale"] == "small" and not b["overrides"]]
+    if not own:
+        return "not run"
+    words = ("confirmed", "inconclusive", "refuted", "not run")
+    counts = {word: sum(claim["verdict"] == word for claim in own[0]["claims"]) for word in words}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
