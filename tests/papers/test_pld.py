@@ -1,4 +1,4 @@
-"""Plackett-Luce distillation against loops, enumeration, its closed gradient and special cases, in float64."""
+"""Plackett-Luce distillation against loops, enumeration, closed gradient and special cases, in float64."""
 
 import itertools
 import math
