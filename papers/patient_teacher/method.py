@@ -38,10 +38,7 @@ def patient_teacher_loss(
     temperature: float = 1.0,
     scale_by_temperature_squared: bool = False,
 ) -> Tensor:
-    """Batch mean of the tempered KL divergence (arXiv 2106.05237); logits [B, C], scalar.
-
-    ``scale_by_temperature_squared`` gives the released code's scaling. The teacher receives no gradient.
-    """
+    """Batch mean of the KL divergence (arXiv 2106.05237); logits [B, C], no gradient to the teacher."""
     scale = temperature**2 if scale_by_temperature_squared else 1.0
     return scale * kl_divergence(student_logits, teacher_logits, temperature)
 

@@ -60,7 +60,8 @@ def make_projector(kind: str, d_s: int, d_t: int) -> nn.Module:
     if kind == "orthogonal":
         if d_t < d_s:
             raise ValueError(f"an orthogonal projector needs a teacher as wide as the student: {d_t} < {d_s}")
-        return orthogonal(nn.Linear(d_s, d_t, bias=False))
+        # The default map for d_t > d_s keeps signs in a parameter and truncates them: weight decay zeroes P.
+        return orthogonal(nn.Linear(d_s, d_t, bias=False), orthogonal_map="cayley")
     if kind == "none":
         if d_s != d_t:
             raise ValueError(f"without a projector student and teacher widths must be equal: {d_s}, {d_t}")
