@@ -12,7 +12,7 @@ from torch import nn
 
 from common import nodes
 from common.artifacts import digest
-from common.core.distiller import Distiller
+from common.core.distiller import Blocks, Distiller
 from common.core.fit import TrainerSettings, fit
 from common.core.method import Method
 from common.core.outputs import Context
@@ -20,7 +20,8 @@ from common.core.seeding import derive
 from common.core.selection import BestValidation
 from common.errors import UserError
 from common.evaluators.base import Evaluation, evaluate
-from common.nets.taps import TappedNet, count_parameters
+from common.nets.layers import count_parameters
+from common.nets.taps import TappedNet
 from common.own_weights import load_own_weights
 from common.plan import ArmPlan
 from common.teachers.frozen import Frozen
@@ -150,7 +151,8 @@ class RunContext:
         torch.manual_seed(derive(seed, _BUILD))
         module.dry_run(next(iter(loader)))
         best = [BestValidation(data.eval_loader("val"), method)] if selection == "best_val" else []
-        self.costs[name] = fit(module, loader, settings, folder, name, key, callbacks=best,
+        blocks = Blocks(loader, settings.max_train_batches, whole=settings.devices == 1)
+        self.costs[name] = fit(module, blocks, settings, folder, name, key, callbacks=best,
                                loggers=self.loggers(name), label=self._label(name))
         self.histories[name] = module.history
         return module

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -52,6 +52,7 @@ class Distiller(L.LightningModule):
         self.method = method
         self.context = context
         self.history: list[dict[str, float]] = []
+        # In a dictionary, where Lightning and the optimiser do not look.
         self._outside = {"teacher": teacher}
         self._optimizer = optimizer
         self._schedule = schedule
@@ -60,8 +61,9 @@ class Distiller(L.LightningModule):
         self._prepares = type(method).prepare_batch is not Method.prepare_batch
         self._after = type(method).after_step is not Method.after_step
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
-        self._started = 0.0
+        self._first_step = 0
+        self._on_cuda = False
+        self._trained: list[nn.Parameter] = []
 
     @property
     def teacher(self) -> Teacher | None:
@@ -94,6 +96,8 @@ class Distiller(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Brings the teacher to the device; Lightning moves only what it can see."""
+        self._on_cuda = self.device.type == "cuda"
+        self._trained = [p for p in self.parameters() if p.requires_grad]
         if self._channels_last:
             self.to(memory_format=torch.channels_last)
         if self.teacher is not None:
@@ -102,46 +106,55 @@ class Distiller(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's means."""
         self.context.epoch = self.current_epoch
-        self._sums, self._steps, self._started = {}, 0, time.perf_counter()
+        self._sums, self._first_step = {}, self.context.step
         if self.teacher is not None:
             self.teacher.begin_epoch(self.context)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One optimiser step."""
+    def training_step(self, block: Iterable[Batch], block_idx: int) -> None:
+        """A block of optimiser steps; see ``Blocks`` for why it is not a single one."""
+        device, plain = self.device, self.trainer.precision == "32-true"
+        optimizer = self.optimizers(use_pl_optimizer=not plain)
+        backward = Tensor.backward if plain else self.manual_backward
+        elsewhere = device.type != "cpu"
+        for batch in block:
+            if elsewhere:
+                batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+            self._step(batch, optimizer, backward)
+
+    def _step(self, batch: Batch, optimizer: Any, backward: Callable[[Tensor], None]) -> None:
         context, method = self.context, self.method
-        context.__dict__.pop("generator", None)
+        context.forget_generator()
         # Dropout draws from the global generator; seeding it by step makes a resumed run equal an uninterrupted one.
-        _seed_global(derive(context.seed, context.step), self.device.type)
+        _seed_global(derive(context.seed, context.step), self._on_cuda)
         if self._prepares:
             batch = method.prepare_batch(batch, self.nets, context)
         student = self.student(*method.inputs(batch))
-        teacher = None
-        if self.teacher is not None:
-            teacher = self.teacher.outputs(method, batch, context)
-        terms = method.loss(batch, student, teacher, context)
+        teacher = self.teacher
+        targets = teacher.outputs(method, batch, context) if teacher is not None else None
+        terms = method.loss(batch, student, targets, context)
         values = tuple(terms.values())
         loss = values[0]
         for term in values[1:]:
             loss = loss + term
-        optimizer = self.optimizers()
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        backward(loss)
         if self._gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), self._gradient_clip)
+            torch.nn.utils.clip_grad_norm_(self._trained, self._gradient_clip)
         optimizer.step()
         context.step += 1
         if self._after:
             method.after_step(self.nets, context)
+        sums = self._sums
         for name, term in terms.items():
             term = term.detach()
-            self._sums[name] = self._sums[name] + term if name in self._sums else term
-        self._steps += 1
+            sums[name] = sums[name] + term if name in sums else term
 
     def on_train_epoch_end(self) -> None:
         """Takes the epoch's means, writes them once and advances the schedule."""
         if self.teacher is not None:
             self.teacher.end_epoch(self.context)
-        row = {f"train/loss/{name}": float(total) / self._steps for name, total in self._sums.items()}
+        steps = self.context.step - self._first_step
+        row = {f"train/loss/{name}": float(total) / steps for name, total in self._sums.items()}
         row["train/lr"] = self.optimizers().param_groups[0]["lr"]
         row["epoch"] = self.current_epoch
         bad = [name for name, value in row.items() if value != value or abs(value) == float("inf")]
@@ -164,7 +177,37 @@ class Distiller(L.LightningModule):
         self.history = list(checkpoint["distiller"]["history"])
 
 
-def _seed_global(seed: int, device: str) -> None:
+class Blocks:
+    """Hands Lightning blocks of batches instead of batches.
+
+    Lightning spends 0.4 to 1 ms on every batch in hooks, wrappers and progress records, as much as a small network's whole
+    step. A block of an epoch's batches pays that once. With several devices a block is one batch, because the wrapper that
+    synchronises gradients expects one backward pass a call.
+
+    Args:
+        loader: yields batches; its ``sampler.set_epoch`` is kept in reach of Lightning.
+        limit: most batches of an epoch, None for all.
+        whole: one block an epoch, else one a batch.
+    """
+
+    def __init__(self, loader: Any, limit: int | None, whole: bool) -> None:
+        self._loader, self._limit, self._whole = loader, limit, whole
+        self.sampler = getattr(loader, "sampler", None)
+
+    def __len__(self) -> int:
+        batches = min(len(self._loader), self._limit or len(self._loader))
+        return 1 if self._whole else batches
+
+    def __iter__(self) -> Iterator[Iterable[Batch]]:
+        batches = islice(iter(self._loader), self._limit)
+        if self._whole:
+            yield batches
+        else:
+            for batch in batches:
+                yield (batch,)
+
+
+def _seed_global(seed: int, on_cuda: bool) -> None:
     torch.default_generator.manual_seed(seed)
-    if device == "cuda":
+    if on_cuda:
         torch.cuda.manual_seed(seed)

@@ -89,7 +89,6 @@ def fit(
     name: str,
     key: str,
     *,
-    val_loader: Iterable[Any] | None = None,
     loggers: list[Any] | None = None,
     callbacks: list[Callback] | None = None,
     label: str = "",
@@ -116,8 +115,6 @@ def fit(
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision=settings.precision,
-        limit_train_batches=settings.max_train_batches,
-        limit_val_batches=settings.max_eval_batches,
         num_sanity_val_steps=0,
         logger=loggers or False,
         callbacks=[ProgressLine(label or name), *(callbacks or []), resumable],
@@ -126,9 +123,7 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(
-        module, train_loader, val_loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True
-    )
+    trainer.fit(module, train_loader, ckpt_path=str(checkpoint) if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     module.to("cpu")
@@ -172,5 +167,5 @@ def _hush() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for pattern in (".*does not have many workers.*", ".*`LearningRateMonitor`.*", ".*logging interval.*",
-                    ".*checkpoint directory.*", ".*GPU available but not used.*", ".*val_dataloader.*"):
+                    ".*checkpoint directory.*", ".*LeafSpec.*", ".*GPU available but not used.*", ".*val_dataloader.*"):
         warnings.filterwarnings("ignore", message=pattern)

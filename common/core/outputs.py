@@ -57,3 +57,7 @@ class Context:
     def generator(self) -> torch.Generator:
         """CPU generator that is a function of (seed, step) alone, so that a resumed run draws the same."""
         return torch.Generator().manual_seed(derive(self.seed, self.step, 0x6D6574686F64))
+
+    def forget_generator(self) -> None:
+        """Called at the start of a step, so that the next draw starts the step's own stream."""
+        self.__dict__.pop("generator", None)

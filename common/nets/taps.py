@@ -65,12 +65,7 @@ class TappedNet(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
-        self.taps = dict(taps or {})
-        self._points = [(name, *resolve(net, alias)) for name, alias in self.taps.items()]
-        if self._points:
-            for module in net.modules():
-                if getattr(module, "inplace", False) is True:
-                    module.inplace = False
+        self.set_taps(taps or {})
         self._normalises = mean is not None or std is not None
         # Constants of the configuration, not state: they stay out of checkpoints.
         self.register_buffer("mean", None, persistent=False)
@@ -83,6 +78,15 @@ class TappedNet(nn.Module):
             anchor = next(net.parameters(), torch.empty(0))
             self.mean = torch.tensor(list(mean), device=anchor.device).view(-1, 1, 1)
             self.std = torch.tensor(list(std), device=anchor.device).view(-1, 1, 1)
+
+    def set_taps(self, taps: Mapping[str, str]) -> None:
+        """Replaces the taps; one network can serve methods that look at different activations."""
+        self.taps = dict(taps)
+        self._points = [(name, *resolve(self.net, alias)) for name, alias in self.taps.items()]
+        if self._points:
+            for module in self.net.modules():
+                if getattr(module, "inplace", False) is True:
+                    module.inplace = False
 
     def forward(self, *inputs: Any) -> Outputs:
         """Inputs of the network -> ``Outputs`` with logits [B, C] and the tapped features."""
