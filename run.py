@@ -34,43 +34,56 @@ from common.config import choices, explain, register, with_overrides
 from common.errors import UserError
 
 
+# What went wrong in the jobs of this process: exit statuses with their messages.
+_problems: list[tuple[int, str]] = []
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def run(config: DictConfig) -> float | None:
     """Runs a comparison; returns the recipe's objective, averaged over its arms, for sweepers."""
-    from common.runner import ArmsFailed, run_composed
+    from common.runner import run_composed
 
     warnings.showwarning = _one_line
     job = HydraConfig.get()
-    config = with_overrides(config, job.overrides.task)
-    records = run_composed(config, multirun=job.mode == RunMode.MULTIRUN)
-    failed = [record for record in records if record["status"] == "failed"]
+    try:
+        config = with_overrides(config, job.overrides.task)
+        records = run_composed(config, multirun=job.mode == RunMode.MULTIRUN)
+    except UserError as error:
+        return _problem(2, str(error))
+    failed = [record["key"] for record in records if record["status"] == "failed"]
     if failed:
-        raise ArmsFailed(failed)
+        return _problem(1, f"failed: {', '.join(failed)}")
     values = [record["metrics"].get(config.paper.objective) for record in records]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
+def _problem(status: int, message: str) -> float:
+    # A job of a parallel launcher lives in another process and can only raise.
+    if os.environ["DISTILLERY_MAIN"] != str(os.getpid()):
+        raise UserError(message)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _problems.append((status, message))
+    return float("nan")
+
+
 def main() -> int:
     """Exit status: 0 all arms finished, 1 an arm failed, 2 wrong usage or configuration."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__ + "\n" + "\n".join(f"{group + ':':11}{', '.join(names)}" for group, names in choices().items()))
+        print(__doc__ + "\n" + "\n".join(f"{group + ':':11} {', '.join(names)}" for group, names in choices().items()))
         return 0
+    os.environ["DISTILLERY_MAIN"] = str(os.getpid())
     register()
     try:
         run()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         message = str(error) if isinstance(error, UserError) else explain(error, sys.argv[1:])
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
+        return 1 if message.startswith("failed: ") else 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except RuntimeError as error:
-        if type(error).__name__ == "ArmsFailed":
-            return 1
-        raise
-    return 0
+    return max((status for status, _ in _problems), default=0)
 
 
 def _one_line(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:

@@ -54,7 +54,7 @@ def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:
         return []
     values = by_arm(plans, records.every(runs, slug, scale))
     data = next((getattr(p.data, "description", None) for p in plans if p.data), None)
-    return [(claim, judge(claim, values, scale=scale, data=data)) for claim in load_claims(path)
+    return [(claim, judge(claim, values, scale, data=data or "")) for claim in load_claims(path)
             if claim.kind != "identity"]
 
 

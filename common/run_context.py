@@ -146,7 +146,9 @@ class RunContext:
         context = Context(seed, max_epochs=settings.max_epochs, steps_per_epoch=steps, num_train=data.num_train,
                           num_classes=data.num_classes)
         module = Distiller(student, method, source, nodes.build(optim["optimizer"], "optim.optimizer"),
-                           nodes.build(optim["schedule"], "optim.schedule") if optim.get("schedule") else None,
+                           # A schedule over the whole training is as long as the training, caps included.
+                           nodes.build(optim["schedule"], "optim.schedule", T_max=settings.max_epochs,
+                                       total_iters=settings.max_epochs) if optim.get("schedule") else None,
                            context, settings.gradient_clip, settings.channels_last)
         torch.manual_seed(derive(seed, _BUILD))
         module.dry_run(next(iter(loader)))

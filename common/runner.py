@@ -20,18 +20,6 @@ from common.run_context import RunContext
 from common.zoo import Zoo
 
 
-class ArmsFailed(RuntimeError):
-    """Some arms failed; their records say why, the others ran."""
-
-    def __init__(self, failed: list[dict[str, Any]]) -> None:
-        super().__init__(", ".join(record["key"] for record in failed))
-        self.failed = failed
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travels between the processes of a parallel launcher."""
-        return type(self), (self.failed,)
-
-
 def run(overrides: Sequence[str], show: bool = False) -> list[dict[str, Any]]:
     """Runs ``["paper=kd", "scale=smoke", ...]`` and returns one record an arm, failed ones included.
 

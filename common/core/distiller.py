@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from common.core.method import Batch, Method
 from common.core.outputs import Context
 from common.core.seeding import derive
-from common.teachers.base import Teacher
+from common.core.teacher import Teacher
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 ScheduleFactory = Callable[[torch.optim.Optimizer], Any]

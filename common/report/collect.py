@@ -70,7 +70,7 @@ def _block(slug: str, scale: str, words: tuple[str, ...], found: list[dict[str, 
 
 
 def _claim(claim: Any, values: Any, scale: str, data: str | None, identities: Mapping[str, bool]) -> dict[str, Any]:
-    verdict = judge(claim, values, scale=scale, data=data, identities=identities)
+    verdict = judge(claim, values, scale, data=data or "", tests=identities)
     return {"id": claim.id, "kind": claim.kind, "statement": claim.statement, "source": claim.source,
             "metric": claim.metric, "verdict": verdict.verdict, "estimate": verdict.estimate, "low": verdict.low,
             "high": verdict.high, "seeds": verdict.n, "reason": verdict.reason}
