@@ -1,7 +1,7 @@
-"""The standard networks of the field, each with ``aliases`` for its taps; importing this does not import timm.
+"""The standard networks of the field, with ``aliases`` for their taps; importing this does not import timm.
 
-A factory takes ``num_classes`` and ``in_channels`` and returns an untrained network, [B, in_channels, H, W] -> [B, C].
-No network writes in place, so that whatever is tapped stays as it was.
+A factory takes ``num_classes`` and ``in_channels`` and returns an untrained network, [B, in_channels, H, W]
+-> [B, C]. No network writes in place, so that whatever is tapped stays as it was.
 """
 
 from common.nets.bottleneck_resnet import resnet50

@@ -1,4 +1,4 @@
-"""ResNet-50 for 32x32 images: the ImageNet network (arXiv 1512.03385, table 1) with a 3x3 stem and no max-pooling.
+"""ResNet-50 for 32x32 images: that of ImageNet (arXiv 1512.03385, table 1) with a 3x3 stem and no pooling.
 
 Parameter names are those of the public CRD / mdistiller checkpoints, so that their weights load as they are.
 """
@@ -13,7 +13,7 @@ from common.nets.layers import conv, global_average, init_weights
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride) and 1x1 convolutions: [B, in, H, W] -> [B, 4 * width, H/stride, W/stride]."""
+    """1x1, 3x3 (strided) and 1x1 convolutions: [B, in, H, W] -> [B, 4 * width, H/stride, W/stride]."""
 
     expansion = 4
 
@@ -44,8 +44,8 @@ class Bottleneck(nn.Module):
 class BottleneckResNet(nn.Module):
     """Stem of 64 channels, four stages at strides 1, 2, 2, 2, global average, linear layer.
 
-    Taps at 32x32 input: ``stem`` [B, 64, 32, 32] and ``stage1..4`` [B, 256 * 2^(i-1), 32 / 16 / 8 / 4, same], all after
-    the ReLU; ``stage1_preact..`` the same before it; ``penultimate`` [B, 2048].
+    Taps at 32x32 input: ``stem`` [B, 64, 32, 32] and ``stage1..4`` [B, 256 * 2^(i-1), 32 / 16 / 8 / 4, same],
+    all after the ReLU; ``stage1_preact..`` the same before it; ``penultimate`` [B, 2048].
     """
 
     def __init__(self, blocks: Sequence[int], num_classes: int, in_channels: int = 3) -> None:

@@ -1,8 +1,9 @@
-"""Residual networks for 32x32 images (arXiv 1512.03385, section 4.2), as the CIFAR-100 distillation tables use them.
+"""ResNets for 32x32 images (arXiv 1512.03385, section 4.2), as the CIFAR-100 distillation tables use them.
 
-``resnet8`` .. ``resnet110`` have widths 16-32-64; an ``x4`` network has four times that and a stem of 32 channels.
-Where the width or the size changes, the shortcut is a 1x1 convolution with BatchNorm (option B), as in those tables.
-Parameter names are those of the public CRD / mdistiller checkpoints, so that their weights load as they are.
+``resnet8`` .. ``resnet110`` have widths 16-32-64; an ``x4`` network has four times that and a stem of 32
+channels. Where the width or the size changes, the shortcut is a 1x1 convolution with BatchNorm (option B), as
+in those tables. Parameter names are those of the public CRD / mdistiller checkpoints, so that their weights
+load as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from common.nets.layers import conv, global_average, init_weights
 
 
 class BasicBlock(nn.Module):
-    """relu(bn(conv3x3(relu(bn(conv3x3(x))))) + shortcut(x)): [B, in, H, W] -> [B, out, H/stride, W/stride]."""
+    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)): [B, in, H, W] -> [B, out, H/stride, W/stride]."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -41,8 +42,8 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """Stem, three stages of ``(depth - 2) / 6`` blocks at strides 1, 2, 2, global average, linear layer.
 
-    Taps at 32x32 input: ``stem`` [B, widths[0], 32, 32] and ``stage1..3`` [B, widths[i], 32 / 16 / 8, same], all after
-    the ReLU; ``stage1_preact..`` the same before it; ``penultimate`` [B, widths[3]].
+    Taps at 32x32 input: ``stem`` [B, widths[0], 32, 32] and ``stage1..3`` [B, widths[i], 32 / 16 / 8, same],
+    all after the ReLU; ``stage1_preact..`` the same before it; ``penultimate`` [B, widths[3]].
     """
 
     def __init__(self, depth: int, widths: Sequence[int], num_classes: int, in_channels: int = 3) -> None:

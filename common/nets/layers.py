@@ -18,14 +18,14 @@ def global_average(x: Tensor) -> Tensor:
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleaves the channels of ``groups`` equal parts; [B, D, H, W] in and out (arXiv 1707.01083, section 3.1)."""
+    """Interleaves the channels of ``groups`` equal parts; [B, D, H, W] in and out (arXiv 1707.01083)."""
     batch, channels, height, width = x.shape
     parts = x.view(batch, groups, channels // groups, height, width)
     return parts.transpose(1, 2).reshape(batch, channels, height, width)
 
 
 def init_weights(net: nn.Module, linear_std: float | None = None) -> None:
-    """He initialisation by fan-out for convolutions; linear layers from N(0, linear_std^2) where that is given."""
+    """He initialisation by fan-out for convolutions; linear ones from N(0, linear_std^2) where given."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from common.nets.layers import conv, global_average, init_weights
 
-# (channels, blocks, stride of the first block), table 2 of the paper; the second row has stride 1 for small images.
+# (channels, blocks, stride of the first block): table 2 of the paper, but stride 1 in the second row.
 _ROWS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 
 
 class InvertedResidual(nn.Module):
-    """Widen by 1x1, filter each channel by 3x3, project by 1x1 without activation (always with the widening layer)."""
+    """Widen by 1x1, filter each channel by 3x3, project by 1x1 without activation."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -37,11 +37,11 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Strided stem, seven rows of inverted residuals, 1x1 convolution to 1280 channels, global average, linear layer.
+    """Strided stem, seven rows of inverted residuals, 1x1 convolution to 1280, global average, linear layer.
 
-    ReLU in place of ReLU6, as in the tables. Taps at 32x32 input and width 0.5: ``stem`` [B, 16, 16, 16] after its ReLU;
-    ``stage1..4`` [B, 12, 16, 16], [B, 16, 8, 8], [B, 48, 4, 4], [B, 160, 2, 2] are linear bottlenecks, hence *without*
-    an activation; ``penultimate`` [B, 1280], after the ReLU.
+    ReLU in place of ReLU6, as in the tables. Taps at 32x32 input and width 0.5: ``stem`` [B, 16, 16, 16]
+    after its ReLU; ``stage1..4`` [B, 12, 16, 16], [B, 16, 8, 8], [B, 48, 4, 4], [B, 160, 2, 2] are linear
+    bottlenecks, hence *without* an activation; ``penultimate`` [B, 1280], after the ReLU.
     """
 
     def __init__(self, expansion: int, width: float, num_classes: int, in_channels: int = 3) -> None:

@@ -1,7 +1,7 @@
-"""ShuffleNet V1 (arXiv 1707.01083) and V2 (arXiv 1807.11164) for 32x32 images, as the CIFAR-100 tables use them.
+"""ShuffleNet V1 (arXiv 1707.01083) and V2 (arXiv 1807.11164), as the CIFAR-100 tables have them.
 
-Both have a 1x1 stem without pooling. Parameter names are those of the public CRD / mdistiller checkpoints, so that
-their weights load as they are.
+Both have a 1x1 stem without pooling. Parameter names are those of the public CRD / mdistiller checkpoints, so
+that their weights load as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _STEM = 24
 class UnitV1(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1: [B, in, H, W] -> [B, out, H/stride, W/stride].
 
-    At stride 2 the averaged input is concatenated, so that the branch itself makes ``out - in`` channels only.
+    At stride 2 the averaged input is concatenated, so that the branch itself makes ``out - in`` channels
+    only.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
@@ -38,7 +39,7 @@ class UnitV1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = channel_shuffle(F.relu(self.bn1(self.conv1(x))), self.groups)
-        # A ReLU between the depthwise and the last convolution is not in the paper, but in the tables' network.
+        # The paper has no ReLU between the last two convolutions; the tables' network has.
         out = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(out)))))
         if self.stride == 2:
             return self.act(torch.cat([out, F.avg_pool2d(x, 3, stride=2, padding=1)], 1))
@@ -46,10 +47,10 @@ class UnitV1(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """Stem, stages of 4, 8 and 4 units (the first of each strided), three groups, global average, linear layer.
+    """Stem, stages of 4, 8 and 4 units (the first of each strided), global average, linear layer.
 
-    Taps at 32x32 input, all after the ReLU: ``stem`` [B, 24, 32, 32], ``stage1..3`` [B, 240, 16, 16], [B, 480, 8, 8],
-    [B, 960, 4, 4]; ``stage1_preact..`` the same before it; ``penultimate`` [B, 960].
+    Taps at 32x32 input, all after the ReLU: ``stem`` [B, 24, 32, 32], ``stage1..3`` [B, 240, 16, 16], [B,
+    480, 8, 8], [B, 960, 4, 4]; ``stage1_preact..`` the same before it; ``penultimate`` [B, 960].
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, groups: int = 3) -> None:
@@ -120,8 +121,9 @@ class DownUnitV2(nn.Module):
 class ShuffleNetV2(nn.Module):
     """Stem, stages of 1 + 3, 1 + 7 and 1 + 3 units, 1x1 convolution to 1024, global average, linear layer.
 
-    Taps at 32x32 input, all after the ReLU: ``stem`` [B, 24, 32, 32], ``stage1..3`` [B, 116, 16, 16], [B, 232, 8, 8],
-    [B, 464, 4, 4]; ``penultimate`` [B, 1024]. No tap before the ReLU: only half of a unit's channels have one.
+    Taps at 32x32 input, all after the ReLU: ``stem`` [B, 24, 32, 32], ``stage1..3`` [B, 116, 16, 16], [B,
+    232, 8, 8], [B, 464, 4, 4]; ``penultimate`` [B, 1024]. No tap before the ReLU: only half of a unit's
+    channels have one.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""Small networks for 8x8 and 28x28 images: quick on a CPU, with a teacher-student gap set by width and depth."""
+"""Small networks for 8x8 and 28x28 images: quick on a CPU, sized by width and depth."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from common.nets.layers import conv, global_average, init_weights
 class SmallCNN(nn.Module):
     """``depth`` blocks of 3x3 convolution, BatchNorm and ReLU, global average, linear layer ``head``.
 
-    Block i has ``width * 2^(i-1)`` channels. The image is halved until 4 to 7 pixels are left: first by max-pooling between
-    blocks, then, where that is not enough, by strides of the first convolutions (as far as there are blocks).
-    Taps, after the ReLU and before the pooling: ``stage1..depth`` [B, width * 2^(i-1), H, W]; ``stage1_preact..`` the same
-    before it; ``penultimate`` [B, width * 2^(depth-1)].
+    Block i has ``width * 2^(i-1)`` channels. The image is halved until 4 to 7 pixels are left: first by
+    max-pooling between blocks, then, where that is not enough, by strides of the first convolutions (as far
+    as there are blocks). Taps, after the ReLU and before the pooling: ``stage1..depth`` [B, width * 2^(i-1),
+    H, W]; ``stage1_preact..`` the same before it; ``penultimate`` [B, width * 2^(depth-1)].
     """
 
     def __init__(self, num_classes: int, in_channels: int, image_size: int, width: int, depth: int) -> None:

@@ -1,7 +1,7 @@
 """Taps: named activations of any network, captured without changing the network.
 
-A tap is an alias of the network (its ``aliases`` attribute: ``stage1``, ``penultimate``, ...) or the path of a module in
-it; with ``:in`` at the end it means the module's first input, else the module's output.
+A tap is an alias of the network (its ``aliases`` attribute: ``stage1``, ``penultimate``, ...) or the path of
+a module in it; with ``:in`` at the end it means the module's first input, else the module's output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _INPUT = ":in"
 
 
 def resolve(net: nn.Module, alias: str) -> tuple[nn.Module, bool]:
-    """The module that ``alias`` (or a module path) names, and whether its input is meant rather than its output.
+    """The module that an alias or a path names, and whether its input is meant rather than its output.
 
     Raises:
         ValueError: if there is no such alias and no such module; names the nearest ones.
@@ -43,14 +43,15 @@ def resolve(net: nn.Module, alias: str) -> tuple[nn.Module, bool]:
 class TappedNet(nn.Module):
     """A network that returns ``Outputs``: logits, and the activations that ``taps`` names.
 
-    ``forward`` takes what the network takes. With ``mean`` and ``std`` (one number a channel) the first input is taken as
-    images in [0, 1], [B, channels, H, W], and normalised inside. The state dict to save is that of ``.net``.
+    ``forward`` takes what the network takes. With ``mean`` and ``std`` (one number a channel) the first input
+    is taken as images in [0, 1], [B, channels, H, W], and normalised inside. The state dict to save is that
+    of ``.net``.
 
-    Hooks live for one forward pass only: nothing stays on the network between calls, so copies, pickles and several
-    wrappers of one network do not disturb each other. ``features`` has the order of ``taps``; a module that runs several
-    times in a pass gives its last value. Where there are taps, ``inplace`` flags of the network's modules are turned off
-    (results stay the same), because an in-place ReLU would overwrite a captured tensor; overwriting that no flag
-    controls is detected and raised.
+    Hooks live for one forward pass only: nothing stays on the network between calls, so copies, pickles and
+    several wrappers of one network do not disturb each other. ``features`` has the order of ``taps``; a
+    module that runs several times in a pass gives its last value. Where there are taps, ``inplace`` flags of
+    the network's modules are turned off (results stay the same), because an in-place ReLU would overwrite a
+    captured tensor; overwriting that no flag controls is detected and raised.
     """
 
     mean: Tensor | None
@@ -98,8 +99,8 @@ class TappedNet(nn.Module):
             logits, features = self.net(*inputs), {}
         if not isinstance(logits, Tensor):
             raise TypeError(
-                f"{type(self.net).__name__} returned a {type(logits).__name__}, but a network has to return its logits "
-                "as one tensor."
+                f"{type(self.net).__name__} returned a {type(logits).__name__}, but a network has to return "
+                "its logits as one tensor."
             )
         return Outputs(logits, features)
 
@@ -126,14 +127,14 @@ class TappedNet(nn.Module):
                 )
             if _version(feature) != versions[name]:
                 raise RuntimeError(
-                    f"{type(self.net).__name__} overwrites tap {name!r} ({self.taps[name]}) in place after it was "
-                    "captured; tap a later module."
+                    f"{type(self.net).__name__} overwrites tap {name!r} ({self.taps[name]}) in place after "
+                    "it was captured; tap a later module."
                 )
         return logits, features
 
 
 def tap(net: nn.Module, taps: Mapping[str, str] | None = None) -> TappedNet:
-    """Wraps ``net``, normalised by the ``mean`` and ``std`` it carries where it does (pretrained networks)."""
+    """Wraps ``net``, normalised by its own ``mean`` and ``std`` where it has them (pretrained networks)."""
     return TappedNet(net, taps, getattr(net, "mean", None), getattr(net, "std", None))
 
 
@@ -148,7 +149,7 @@ def _keep_output(
 ) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(
-            f"Tap {name!r} met a {type(value).__name__} at a {type(module).__name__}, but a tap needs one tensor."
+            f"Tap {name!r} met a {type(value).__name__} at a {type(module).__name__}, but needs one tensor."
         )
     features[name] = value
     versions[name] = _version(value)

@@ -24,8 +24,8 @@ def timm_model(
         weights: local file with the published weights, in place of fetching them.
         options: further arguments of ``timm.create_model`` (``img_size``, ``drop_path_rate``, ...).
 
-    The result has ``aliases``: ``stage1..N`` (and ``stem``) as timm lists the model's features, and ``penultimate``. With
-    pretrained weights it also has ``mean`` and ``std``, the normalisation they expect.
+    The result has ``aliases``: ``stage1..N`` (and ``stem``) as timm lists the model's features, and
+    ``penultimate``. With pretrained weights it also has ``mean`` and ``std``, the normalisation they expect.
     """
     # Takes seconds, and most runs need none of it.
     import timm
@@ -47,7 +47,8 @@ def timm_model(
         if not pretrained:
             raise
         raise RuntimeError(
-            f"The pretrained weights of the timm model {name!r} could not be fetched; give a local file as weights=<path>."
+            f"The pretrained weights of the timm model {name!r} could not be fetched; "
+            "give a local file as weights=<path>."
         ) from error
     net.aliases = _aliases(net)
     if pretrained:
@@ -59,14 +60,14 @@ def timm_model(
 def _aliases(net: nn.Module) -> dict[str, str]:
     modules = dict(net.named_modules())
     aliases: dict[str, str] = {}
+    entries = [entry for entry in getattr(net, "feature_info", None) or [] if entry["module"] in modules]
+    # In a flat network (VGG) the listed modules are activations throughout, and the first is no stem.
+    has_stages = any(_has_layers(modules[entry["module"]]) for entry in entries)
     stages = 0
-    for entry in getattr(net, "feature_info", None) or []:
+    for entry in entries:
         path = entry["module"]
-        if path not in modules:
-            continue
-        # What comes before the first stage is listed as well: an activation, or a module called a stem.
-        has_layers = any(parameter.dim() > 1 for parameter in modules[path].parameters())
-        if stages == 0 and (not has_layers or "stem" in path):
+        # Some models list what comes before the first stage as well: a stem, or the activation at its end.
+        if "stem" in path or (not aliases and has_stages and not _has_layers(modules[path])):
             alias = "stem"
         else:
             stages += 1
@@ -81,8 +82,12 @@ def _aliases(net: nn.Module) -> dict[str, str]:
     return aliases
 
 
+def _has_layers(module: nn.Module) -> bool:
+    return any(parameter.dim() > 1 for parameter in module.parameters())
+
+
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """timm sums or repeats the first layer's weights for other than 3 channels; their common scale is the average."""
+    """timm folds the RGB weights of the first layer into other channel counts; the average serves all."""
     if len(values) == channels:
         return tuple(values)
     return (sum(values) / len(values),) * channels

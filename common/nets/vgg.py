@@ -1,4 +1,4 @@
-"""VGG with BatchNorm for small images (arXiv 1409.1556), with one linear layer, as the CIFAR-100 tables use it.
+"""VGG with BatchNorm for small images (arXiv 1409.1556), one linear layer, as the CIFAR-100 tables use it.
 
 Parameter names are those of the public CRD / mdistiller checkpoints, so that their weights load as they are.
 """
@@ -15,9 +15,10 @@ from common.nets.layers import global_average, init_weights
 class VGG(nn.Module):
     """Five blocks of 3x3 convolutions, max-pooling after the first three, global average, linear layer.
 
-    Taps at 32x32 input, all after the ReLU and before the pooling: ``stem`` [B, 64, 32, 32], ``stage1`` [B, 128, 16, 16],
-    ``stage2`` [B, 256, 8, 8], ``stage3`` and ``stage4`` [B, 512, 4, 4]; the first block counts as the stem, so that
-    ``stage2`` is the usual hint layer. ``stage1_preact..`` are the same before the ReLU; ``penultimate`` [B, 512].
+    Taps at 32x32 input, all after the ReLU and before the pooling: ``stem`` [B, 64, 32, 32], ``stage1`` [B,
+    128, 16, 16], ``stage2`` [B, 256, 8, 8], ``stage3`` and ``stage4`` [B, 512, 4, 4]; the first block counts
+    as the stem, so that ``stage2`` is the usual hint layer. ``stage1_preact..`` are the same before the ReLU;
+    ``penultimate`` [B, 512].
 
     ``image_size``: from 64 on there is a fourth pooling; at least 8.
     """

@@ -12,10 +12,10 @@ from common.nets.layers import conv, global_average, init_weights
 
 
 class WideBlock(nn.Module):
-    """Pre-activation block (arXiv 1603.05027): [B, in, H, W] -> [B, out, H/stride, W/stride], a sum without a ReLU.
+    """Pre-activation block (arXiv 1603.05027): [B, in, H, W] -> [B, out, H/stride, W/stride], a plain sum.
 
-    Where the width changes, the 1x1 shortcut starts from the activated input, as in the authors' code; blocks whose
-    width stays keep the identity.
+    Where the width changes, the 1x1 shortcut starts from the activated input, as in the authors' code; blocks
+    whose width stays keep the identity.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, dropout: float = 0.0) -> None:
@@ -40,11 +40,12 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Stem, three stages of ``(depth - 4) / 6`` blocks at strides 1, 2, 2, BatchNorm, ReLU, global average, linear.
+    """Stem, stages of ``(depth - 4) / 6`` blocks at strides 1, 2, 2, BatchNorm, ReLU, global average, linear.
 
-    Taps at 32x32 input: ``stem`` [B, 16, 32, 32] and ``stage1..3`` [B, 16 * widening * 2^(i-1), 32 / 16 / 8, same] are
-    sums *before* any normalisation or ReLU, as this architecture passes them on; ``stage1_preact..`` are the same
-    after the BatchNorm that follows and before its ReLU; ``penultimate`` [B, 64 * widening], after the ReLU.
+    Taps at 32x32 input: ``stem`` [B, 16, 32, 32] and ``stage1..3`` [B, 16 * widening * 2^(i-1), 32 / 16 / 8,
+    same] are sums *before* any normalisation or ReLU, as this architecture passes them on;
+    ``stage1_preact..`` are the same after the BatchNorm that follows and before its ReLU; ``penultimate`` [B,
+    64 * widening], after the ReLU.
     """
 
     def __init__(
