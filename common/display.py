@@ -19,12 +19,16 @@ def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) 
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        # A file or a pipe has no width; without this, rich would fold the table at 80 columns.
+        console = Console(highlight=False, soft_wrap=True, width=160)
     paper = plans[0].config["paper"]
     data = next((r["data"] for r in results if r.get("data")), None)
     title = f"{plans[0].slug} at scale={plans[0].scale}, seed {plans[0].seed}" + (f", on {data}" if data else "")
     names = _columns(results, paper)
     table = Table(title=title, title_justify="left")
-    for column in ("arm", *names, f"{paper['objective']} - {paper['baseline']}", "seconds"):
+    gap_name = f"{_short(paper['objective'])} - {paper['baseline']}"
+    for column in ("arm", *(_short(name) for name in names), gap_name, "seconds"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     baseline = next((r for r in results if r["arm"] == paper["baseline"]), None)
     teacher = next((r["teacher"] for r in results if r.get("teacher") and r["teacher"]["metrics"]), None)
@@ -82,6 +86,10 @@ def _columns(results: list[dict[str, Any]], paper: dict[str, Any]) -> list[str]:
     for record in results:
         names += [n for n in record["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]
     return names[:_COLUMNS]
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("test/")
 
 
 def _number(value: float | None) -> str:
