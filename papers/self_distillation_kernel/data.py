@@ -1,4 +1,4 @@
-"""Two small regression problems: the paper's sine with 11 noisy points, and real disease progression scores."""
+"""Two small regression problems: the paper's sine with 11 noisy points, and real disease scores."""
 
 from __future__ import annotations
 

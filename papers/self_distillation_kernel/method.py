@@ -4,7 +4,7 @@ Kernel ridge regression (KRR) distils itself: each step is fitted on a mix of th
 
     y_1 = y,   y_t = a_t y + (1 - a_t) f_{t-1}(X),   f_t(x) = k(x, X) (K + lambda I)^{-1} y_t,
 
-which minimises  a_t/2 |f - y|^2 + (1 - a_t)/2 |f - f_{t-1}|^2 + lambda/2 |f|_H^2  on the training points. With
+which minimises  a_t/2 |f - y|^2 + (1 - a_t)/2 |f - f_{t-1}|^2 + lambda/2 |f|_H^2  on the points to fit. With
 K = V D V^T and A = D (D + lambda I)^{-1} this is a filter of the labels, f_t(X) = V B_t V^T y,
 
     B_1 = A,   B_t = A ((1 - a_t) B_{t-1} + a_t I)   ->   a D (a D + lambda I)^{-1}   for a constant a > 0,

@@ -1,4 +1,4 @@
-"""Runs closed-form self-distillation: fits, tests, and chooses alpha and ridge without looking at the test."""
+"""Closed-form self-distillation as a run; alpha and ridge are chosen without looking at the test."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def choose_ridge(kernel: Tensor, target: Tensor, folds: list[Fold]) -> float:
 def choose_alphas(kernel: Tensor, target: Tensor, ridge: float, steps: int, folds: list[Fold]) -> list[float]:
     """Best share of the labels at each step from the second on, given those before it.
 
-    Each fold distils itself on its own rows; predictions for all held-out rows together give one alpha a step.
+    Each fold distils itself on its own rows; predictions for all held-out rows together give an alpha.
     """
     alphas: list[float] = []
     labels = torch.cat([target[held] for _, held in folds])
