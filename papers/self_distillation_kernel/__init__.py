@@ -1,0 +1,1 @@
+"""Even your Teacher Needs Guidance: self-distillation of kernel ridge regression (arXiv 2102.13088)."""
