@@ -73,15 +73,13 @@ def by_arm(plans: list[ArmPlan], found: Any) -> dict[str, dict[int, dict[str, fl
 
 
 def verdict_line(claim: Claim, verdict: Verdict) -> str:
-    """One line: verdict, statement, interval or reason."""
-    interval = ""
-    if verdict.low is not None:
-        interval = f" ({verdict.estimate:+.4f}, 95 % interval {verdict.low:+.4f} to {verdict.high:+.4f}, n={verdict.n})"
-    return f"{verdict.verdict:12}  {claim.id}: {claim.statement}{interval}" + (
-        f" [{verdict.reason}]" if verdict.reason and not interval else "")
+    """One line: the verdict, the statement, and what was found or why nothing was."""
+    return f"{verdict.verdict:12}  {claim.id}: {claim.statement} [{verdict.reason}]"
 
 
 def _columns(results: list[dict[str, Any]], paper: dict[str, Any]) -> list[str]:
+    if paper.get("columns"):
+        return list(paper["columns"])
     names: list[str] = [paper["objective"]]
     for record in results:
         names += [n for n in record["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]

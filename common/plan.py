@@ -95,7 +95,8 @@ def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_da
         )
     content = getattr(data, "fingerprint", None)
     fit = {
-        **{k: config.get(k) for k in ("data", "student", "method", "optim", "selection", "procedure", "seed")},
+        "data": _without_teacher_size(config["data"]),
+        **{k: config.get(k) for k in ("student", "method", "optim", "selection", "procedure", "seed")},
         "trainer": _numerics(settings),
         "content": content,
         "teacher": teacher.key if teacher and uses_teacher else None,
@@ -121,7 +122,7 @@ def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_da
 
 def _plan_teacher(config: dict[str, Any], base_data: dict[str, Any], root: Path) -> TeacherPlan:
     node = config["teacher"]
-    own = {k: v for k, v in base_data.items() if k != "teacher_train_size"}
+    own = _without_teacher_size(base_data)
     if base_data.get("teacher_train_size") is not None:
         own["train_size"] = base_data["teacher_train_size"]
     if "views" in own:
@@ -142,12 +143,16 @@ def _plan_teacher(config: dict[str, Any], base_data: dict[str, Any], root: Path)
     return TeacherPlan(identity, Zoo.key(identity), node["seed"], data, settings, None)
 
 
+def _without_teacher_size(data: dict[str, Any]) -> dict[str, Any]:
+    """The data node as its factory takes it: how much of the data the teacher sees is no business of the student's."""
+    return {k: v for k, v in data.items() if k != "teacher_train_size"}
+
+
 def load_data(node: dict[str, Any], root: Path) -> Any:
     """Builds a data node; equal nodes are built once a process. None where the recipe uses no data module."""
     if not node:
         return None
-    plain = {k: v for k, v in node.items() if k != "teacher_train_size"}
-    return _load_data(canonical(plain), root)
+    return _load_data(canonical(_without_teacher_size(node)), root)
 
 
 @functools.lru_cache(maxsize=8)
@@ -194,5 +199,4 @@ def _check_nodes(config: dict[str, Any], arm: str, has_method: bool) -> None:
         if node:
             nodes.check(node, f"evaluators.{name}")
     if config["data"]:
-        data = {k: v for k, v in config["data"].items() if k != "teacher_train_size"}
-        nodes.check(data, "data", ("root",))
+        nodes.check(_without_teacher_size(config["data"]), "data", ("root",))

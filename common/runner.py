@@ -43,9 +43,13 @@ def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = Tru
         )
     paths = plans[0].config["paths"]
     runs, zoo = Path(paths["runs"]), Zoo(Path(paths["zoo"]))
-    for key, folder in (("paths.runs", runs), ("paths.zoo", zoo.root)):
-        _refuse_unwritable(key, folder)
     _check_own_teachers(plans, zoo)
+    for key, folder in (("paths.runs", runs), ("paths.zoo", zoo.root)):
+        _make_folder(key, folder)
+    if settings.threads is not None:
+        import torch
+
+        torch.set_num_threads(settings.threads)
     _trim_views(zoo, plans)
     results = [_run_arm(plan, runs, zoo, plan.config["force"]) for plan in plans]
     if show:
@@ -104,14 +108,14 @@ def _check_own_teachers(plans: list[ArmPlan], zoo: Zoo) -> None:
             RunContext(plan, Path(), zoo).own_teacher()
 
 
-def _refuse_unwritable(key: str, folder: Path) -> None:
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UserError(f"{key}={folder}: {existing} is a file, not a folder; choose another path")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{key}={folder}: {existing} cannot be written to; choose another path")
+def _make_folder(key: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise UserError(f"{key}={folder} cannot be used as a folder ({reason}); choose another path") from error
 
 
 def _trim_views(zoo: Zoo, plans: list[ArmPlan]) -> None:

@@ -61,6 +61,7 @@ def _block(slug: str, scale: str, words: tuple[str, ...], found: list[dict[str, 
         "data": shown,
         "objective": paper["objective"],
         "baseline": paper["baseline"],
+        "columns": paper.get("columns"),
         "arms": {plan.arm: _arm(plan, own, values[plan.arm]) for plan in plans if plan.arm in values},
         "teacher": _teacher(own),
         "claims": [_claim(claim, values, scale, shown, identities) for claim in claims],
@@ -90,6 +91,9 @@ def _arm(plan: ArmPlan, own: list[dict[str, Any]], by_seed: dict[int, dict[str, 
 def summary(values: Mapping[int, float]) -> dict[str, Any]:
     """Mean, deviation and 95 % interval of a metric over seeds, with the values themselves."""
     mean, std, low, high = mean_interval(list(values.values()))
+    if len(values) == 1:
+        # One value says nothing about its own uncertainty, and JSON has no infinity.
+        std = low = high = None
     return {"mean": mean, "std": std, "low": low, "high": high, "values": {str(s): values[s] for s in sorted(values)}}
 
 

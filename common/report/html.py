@@ -52,11 +52,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _claims(claims: list[dict[str, Any]]) -> str:
     rows = []
     for claim in claims:
-        interval = escape(claim["reason"] or "")
-        if claim["low"] is not None:
-            interval = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}], n={claim['seeds']}"
         kind = claim["verdict"].split()[0]
         rows.append(f"<tr><td class='{kind}'>{claim['verdict']}</td><td>{escape(claim['statement'])}</td>"
-                    f"<td>{interval}</td><td>{escape(claim['source'])}</td></tr>")
-    head = "<tr><th>verdict</th><th>claim</th><th>estimate and 95 % interval</th><th>source</th></tr>"
+                    f"<td>{escape(claim['reason'])}</td><td>{escape(claim['source'])}</td></tr>")
+    head = "<tr><th>verdict</th><th>claim</th><th>found, with 95 % interval</th><th>source</th></tr>"
     return f"<table class='claims'>{head}{''.join(rows)}</table>"

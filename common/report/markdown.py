@@ -33,6 +33,8 @@ def _seeds(block: dict[str, Any]) -> str:
 
 def columns(block: dict[str, Any]) -> list[str]:
     """Metrics worth a column, the objective first; loss terms and single generations stay in ``results.json``."""
+    if block["columns"]:
+        return block["columns"]
     names = [block["objective"]]
     for arm in block["arms"].values():
         names += [n for n in arm["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]
@@ -71,13 +73,10 @@ def gap(block: dict[str, Any], name: str) -> str:
 
 
 def _claims(block: dict[str, Any]) -> str:
-    lines = ["| verdict | claim | estimate and 95 % interval | seeds | source |", "|---|---|---|---:|---|"]
+    lines = ["| verdict | claim | found, with 95 % interval | seeds | source |", "|---|---|---|---:|---|"]
     for claim in block["claims"]:
-        interval = claim["reason"] or ""
-        if claim["low"] is not None:
-            interval = f"{claim['estimate']:+.4f} [{claim['low']:+.4f}, {claim['high']:+.4f}]"
         statement = claim["statement"] + (f" (`{claim['metric']}`)" if claim["metric"] else "")
-        lines.append(f"| {claim['verdict']} | {statement} | {interval} | {claim['seeds'] or ''} | {claim['source']} |")
+        lines.append(f"| {claim['verdict']} | {statement} | {claim['reason']} | {claim['seeds'] or ''} | {claim['source']} |")
     return "\n".join(lines)
 
 
