@@ -37,16 +37,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets ``write`` fill a temporary file beside ``path``, flushes it to disk and renames it."""
+def write_atomic(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+    """Lets ``write`` fill a temporary file beside ``path``, flushes it to disk if ``durable``, and renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         # mkstemp makes private files; results are for everybody who may read the folder.
         temporary.chmod(0o644)
         os.replace(temporary, path)
@@ -86,13 +87,14 @@ def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, meta: Mapping[str, Any] | None = None) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, meta: Mapping[str, Any] | None = None,
+                 durable: bool = True) -> None:
     """Writes tensors as safetensors, with the owner's ``key``, a digest and JSON ``meta`` in the header."""
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     header = {"key": key, "digest": _tensor_digest(plain), "meta": canonical(meta or {})}
-    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=header))
+    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=header), durable)
 
 
 def load_tensors(path: Path, key: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -107,14 +107,12 @@ def split(config: DictConfig) -> Iterator[tuple[str, dict[str, Any], dict[str, A
     unseeded = config.copy()
     OmegaConf.set_readonly(unseeded, False)
     unseeded.seed = _NO_SEED
+    base = config.copy()
+    base.arms = {}
+    base_data = plain(base)["data"]
     for arm in arms_of(config):
         resolved = [_arm(version, arm) for version in (config, unseeded)]
-        base_data = plain(OmegaConf.create({"data": config.data, **_context(config)}))["data"]
         yield arm, resolved[0], resolved[1], base_data
-
-
-def _context(config: DictConfig) -> dict[str, Any]:
-    return {key: config[key] for key in ("seed", "scale", "paths", "trainer")}
 
 
 def _arm(config: DictConfig, arm: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ paper:
   objective: test/top1
   baseline: kd
 
-trainer: {{max_epochs: "${{by_scale:{{smoke:1,small:60,paper:240}}}}"}}
+trainer: {{max_epochs: "${{by_scale:{{smoke:1,small:200,paper:240}}}}"}}
 
 arms:
   student: {{method: {{_target_: common.methods.CrossEntropy}}}}

@@ -78,7 +78,8 @@ class Recorded:
     def end_epoch(self, ctx: Context) -> None:
         """Writes the record. Samples that the epoch left out stay zero: no other arm of the seed meets them either."""
         if not self._reading and self._rows is not None:
-            save_tensors(self._path(ctx.epoch), self._rows, f"{self._key}/{ctx.epoch}")
+            # A power cut costs a forward pass at most, so waiting for the disk each epoch is not worth it.
+            save_tensors(self._path(ctx.epoch), self._rows, f"{self._key}/{ctx.epoch}", durable=False)
         self._rows = None
 
 
