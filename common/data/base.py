@@ -60,7 +60,9 @@ def check_split(split: Split, where: str, num_classes: int) -> None:
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
-        raise DataError(f"{where}: label {wrong} is outside 0 to {num_classes - 1}; number the classes from 0")
+        raise DataError(
+            f"{where}: label {wrong} is outside 0 to {num_classes - 1}; number the classes from 0"
+        )
 
 
 def whole_number(value: Any, name: str, least: int) -> int:
@@ -81,13 +83,14 @@ def check_keys(options: Mapping[str, Any], known: tuple[str, ...], where: str) -
             raise DataError(f"{where}.{key} is not an option; {nearest(str(key), known)}")
 
 
-def find(path: str | Path, root: str | Path | None, what: str) -> Path:
+def find(path: str | Path, root: str | Path | None, what: str, option: str = "path") -> Path:
     """Finds a file or folder: as given first, then below the data root.
 
     Args:
         path: absolute, or relative to the working folder or to ``root``.
         root: the data root, None for none.
         what: kind of thing, for the message.
+        option: name of the option, for the message.
 
     Raises:
         DataError: it is in neither place.
@@ -100,4 +103,6 @@ def find(path: str | Path, root: str | Path | None, what: str) -> Path:
     places = " nor ".join(str(candidate.absolute()) for candidate in tried)
     neither = "neither " if len(tried) > 1 else ""
     verb = "is" if neither else "is not"
-    raise DataError(f"data.path={path}: the {what} {verb} {neither}at {places}; correct the path or put it there")
+    raise DataError(
+        f"data.{option}={path}: the {what} {verb} {neither}at {places}; correct the path or put it there"
+    )

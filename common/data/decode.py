@@ -75,7 +75,9 @@ def decode(
     return torch.from_numpy(images)
 
 
-def _decode_one(source: Path | bytes | memoryview, image_size: int | None, channels: int, name: str) -> np.ndarray:
+def _decode_one(
+    source: Path | bytes | memoryview, image_size: int | None, channels: int, name: str
+) -> np.ndarray:
     from PIL import Image
 
     try:

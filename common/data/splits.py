@@ -68,13 +68,17 @@ def subset(
     if train_size is None and val_size == 0:
         return pool, None
     if val_size >= len(pool):
-        raise DataError(f"data.val_size={val_size} leaves nothing of the {len(pool)} images of {where} to train on")
+        raise DataError(
+            f"data.val_size={val_size} leaves nothing of the {len(pool)} images of {where} to train on"
+        )
     chosen, rest = carve(pool.y, val_size, split_seed, "val")
     available = len(rest)
     size = available if train_size is None else whole_number(train_size, "train_size", 1)
     if size > available:
         beside = f" beside {val_size} for validation" if val_size else ""
-        raise DataError(f"data.train_size={size} is more than the {available} images that {where} has{beside}")
+        raise DataError(
+            f"data.train_size={size} is more than the {available} images that {where} has{beside}"
+        )
     train = rest[nested_order(pool.y[rest], split_seed, "train")[:size]]
     val = Split(pool.x[chosen], pool.y[chosen]) if val_size else None
     return Split(pool.x[train], pool.y[train]), val

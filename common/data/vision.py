@@ -67,7 +67,9 @@ class VisionData:
 
     def _check(self) -> None:
         if "train" not in self.splits:
-            raise DataError(f"{self.name}: there is no split train, only {', '.join(self.splits) or 'none'}; add it")
+            raise DataError(
+                f"{self.name}: there is no split train, only {', '.join(self.splits) or 'none'}; add it"
+            )
         for split_name, split in self.splits.items():
             check_split(split, f"{self.name}, split {split_name}", self.num_classes)
         train = self.splits["train"]
@@ -91,7 +93,9 @@ class VisionData:
         numbers = [float(v) for v in values]
         if len(numbers) != self.channels or (name == "std" and min(numbers) <= 0):
             kind = "positive number" if name == "std" else "number"
-            raise DataError(f"data.{name}={numbers} has to hold one {kind} for each of {self.channels} channels")
+            raise DataError(
+                f"data.{name}={numbers} has to hold one {kind} for each of {self.channels} channels"
+            )
         return numbers
 
     @property
