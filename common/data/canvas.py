@@ -10,8 +10,8 @@ from torch import Tensor
 class Canvas:
     """Images with a black margin.
 
-    A window's row is one run of bytes, so that cutting it is a copy of whole rows through an overlapping view of the
-    memory. That takes a third of the time of indexing pixel by pixel.
+    A window's row is one run of bytes, so that cutting it is a copy of whole rows through an overlapping view
+    of the memory. That takes a third of the time of indexing pixel by pixel.
 
     Args:
         images: [N, H, W, C] uint8.

@@ -7,12 +7,16 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.data.base import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Handing over images one by one would cost as much as decoding small ones.
 _PIECE = 64
@@ -30,8 +34,8 @@ def decode(
 
     Args:
         sources: files, or their content.
-        image_size: pixels of a side: the shorter side is resized to it, the longer one cut around the centre. None
-            leaves the images as they are; then all have to be of one size.
+        image_size: pixels of a side: the shorter side is resized to it, the longer one cut around the centre.
+            None leaves the images as they are; then all have to be of one size.
         channels: 1 for grey, 3 for colour.
         name_of: says what number i is, for the message.
         max_memory_gib: most memory that the decoded images may take.
@@ -48,8 +52,8 @@ def decode(
     gib = len(sources) * first.size / 2**30
     if gib > max_memory_gib:
         raise DataError(
-            f"{len(sources):,} images of {first.shape[1]}x{first.shape[0]} pixels take {gib:.3g} GiB of memory, more than "
-            f"data.max_memory_gib={max_memory_gib:g}; lower data.image_size or raise the limit"
+            f"{len(sources):,} images of {first.shape[1]}x{first.shape[0]} take {gib:.3g} GiB of memory, "
+            f"more than data.max_memory_gib={max_memory_gib:g}; lower data.image_size or raise the limit"
         )
     images = np.empty((len(sources), *first.shape), dtype=np.uint8)
 
@@ -69,7 +73,7 @@ def decode(
             for job in jobs:
                 job.result()
         except BaseException:
-            # The first bad image ends it; without this the rest of the set would be decoded before the message.
+            # The first bad image ends it; without this all others are decoded before the message.
             pool.shutdown(cancel_futures=True)
             raise
     return torch.from_numpy(images)
@@ -95,7 +99,7 @@ def _decode_one(
     return array[:, :, None] if channels == 1 else array
 
 
-def _centre(image, size: int):  # noqa: ANN001, ANN202
+def _centre(image: Image.Image, size: int) -> Image.Image:
     from PIL import Image
 
     width, height = image.size

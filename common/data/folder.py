@@ -35,18 +35,19 @@ def image_folder(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """Images in one folder a class, decoded once into memory.
 
-    The class folders lie in ``path`` itself, or in ``train`` and ``test`` (and ``val``) below it. Where there is no
-    ``test``, ``val`` is what is tested on, as with ImageNet; where there is neither, ``test_fraction`` is carved.
+    The class folders lie in ``path`` itself, or in ``train`` and ``test`` (and ``val``) below it. Where there
+    is no ``test``, ``val`` is what is tested on, as with ImageNet; where there is neither, ``test_fraction``
+    is carved.
 
     Args:
         path: folder, also looked for below ``root``.
-        image_size: pixels of a side: shorter side resized, longer one cut around the centre. None takes the images as
-            they are; then they have to be squares of one size.
+        image_size: pixels of a side: shorter side resized, longer one cut around the centre. None takes the
+            images as they are; then they have to be squares of one size.
         channels: 1 for grey, 3 for colour.
         train_size: training images, stratified and nested; None takes all.
         val_size: validation images, carved out of the training ones.
@@ -100,10 +101,11 @@ def image_folder(
     )
     size = f"{images.shape[2]}x{images.shape[1]}"
     label = name or folder.absolute().name
+    what = description or f"{label} (image folder, {size})"
     return VisionData(
         splits,
         name=label,
-        description=f"{description or f'{label} (image folder, {size})'}, {len(splits['train']):,} training images",
+        description=f"{what}, {len(splits['train']):,} training images",
         classes=classes,
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
@@ -142,7 +144,7 @@ def _list(folder: Path) -> list[tuple[Path, str]]:
     return entries
 
 
-# A teacher's data differ from the student's in size only: one decoded set serves both. More would hold on to memory.
+# A teacher's data differ from the student's in size only: one decoded set serves both.
 @lru_cache(maxsize=1)
 def _decode_once(
     stamp: tuple[tuple[str, Path, int], ...], image_size: int | None, channels: int, max_memory_gib: float

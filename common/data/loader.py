@@ -51,9 +51,9 @@ class EpochSampler:
 class ViewLoader:
     """Iterable of batches ``{x: [B, C, H, W] float32 in [0, 1], (x_teacher, ...), y: [B], index: [B]}``.
 
-    It keeps no state but the epoch's number: iterating twice without ``sampler.set_epoch`` gives the same batches
-    twice. The last batch may be smaller. When training, a last batch of a single sample is left out, because batch
-    normalisation cannot train on it; another sample is left out in every epoch.
+    It keeps no state but the epoch's number: iterating twice without ``sampler.set_epoch`` gives the same
+    batches twice. The last batch may be smaller. When training, a last batch of a single sample is left out,
+    because batch normalisation cannot train on it; another sample is left out in every epoch.
 
     Args:
         canvas: the images, with the margin that the views need.

@@ -1,4 +1,4 @@
-"""Made-up images: no file, no meaning, but something to learn. They prove that code runs, not that a paper is right."""
+"""Made-up images: no file, no meaning, but something to learn. They prove code, not papers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def synthetic(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """One smooth random pattern a class, under noise of each image's own; a function of the options alone.

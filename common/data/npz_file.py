@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from common.data.vision import VisionData
 from common.errors import nearest
 
 _PARTS = ("train", "val", "test")
+_KEYS = ("x", "y", "image", "label", "jpeg", "length", *(f"{k}_{part}" for part in _PARTS for k in "xy"))
 _LAYOUTS = "x and y, x_train and y_train (with _val, _test), image and label, or jpeg, length and label"
 
 
@@ -37,14 +39,15 @@ def npz(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """Images and integer labels from one or two ``.npz`` files, none of them pickled.
 
-    Keys are ``x`` and ``y``; ``x_train``, ``y_train`` and likewise ``_val``, ``_test``; ``image`` and ``label``; or
-    encoded images one after another in ``jpeg`` (uint8) with their ``length`` in bytes and their ``label``. Images are
-    [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or floating in [0, 1] (then rounded to 256 levels).
+    Keys are ``x`` and ``y``; ``x_train``, ``y_train`` and likewise ``_val``, ``_test``; ``image`` and
+    ``label``; or encoded images one after another in ``jpeg`` (uint8) with their ``length`` in bytes and
+    their ``label``. Images are [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or floating in [0, 1] (then
+    rounded to 256 levels).
 
     Args:
         path: file, also looked for below ``root``.
@@ -116,7 +119,7 @@ def _load_once(file: Path, modified: int, size: int) -> dict[str, Split]:
     if pairs["train"] is None:
         pairs = {part: (f"x_{part}", f"y_{part}") for part in _PARTS if f"x_{part}" in arrays}
     if not pairs:
-        raise DataError(f"{file} holds {_found(arrays)}; it needs {_LAYOUTS}")
+        raise DataError(f"{file} holds {_found(arrays)}; {_renames(arrays)}it needs {_LAYOUTS}")
     parts = {}
     for part, (x_key, y_key) in pairs.items():
         if y_key not in arrays:
@@ -134,6 +137,14 @@ def _found(arrays: Mapping[str, np.ndarray]) -> str:
     if not arrays:
         return "no arrays"
     return "the keys " + ", ".join(sorted(arrays)[:12]) + (", ..." if len(arrays) > 12 else "")
+
+
+def _renames(arrays: Mapping[str, np.ndarray]) -> str:
+    close = {key: difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.7) for key in arrays}
+    pairs = [
+        f"{key} to {match[0]}" for key, match in sorted(close.items()) if match and match[0] not in arrays
+    ]
+    return f"rename {' and '.join(pairs)}, " if pairs else ""
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
@@ -234,6 +245,6 @@ def _count_classes(parts: Mapping[str, Split], where: str) -> int:
     if len(seen) < count:
         missing = int((torch.arange(len(seen)) != seen).nonzero()[0])
         raise DataError(
-            f"{where}: no image has label {missing}, but labels go up to {count - 1}; number them without gaps"
+            f"{where}: no image has label {missing} but labels reach {count - 1}; number them without gaps"
         )
     return count

@@ -51,8 +51,8 @@ def subset(
 ) -> tuple[Split, Split | None]:
     """Cuts training and validation samples out of a pool.
 
-    The validation samples depend on ``val_size`` and ``split_seed`` alone, so that training sets of any size leave
-    them out; a smaller training set is the beginning of a larger one.
+    The validation samples depend on ``val_size`` and ``split_seed`` alone, so that training sets of any size
+    leave them out; a smaller training set is the beginning of a larger one.
 
     Args:
         pool: everything that is not for testing.
@@ -114,8 +114,8 @@ def make_splits(
         count = round(len(pool) * test_fraction) if 0 < test_fraction < 1 else 0
         if not 0 < count < len(pool):
             raise DataError(
-                f"data.test_fraction={test_fraction} of the {len(pool)} images of {where} leaves no image to test on "
-                "or none to train on; give a fraction between 0 and 1 that does"
+                f"data.test_fraction={test_fraction} of the {len(pool)} images of {where} leaves no image to "
+                "test on or none to train on; give a fraction between 0 and 1 that does"
             )
         taken, rest = carve(pool.y, count, split_seed, "test")
         test, pool = Split(pool.x[taken], pool.y[taken]), Split(pool.x[rest], pool.y[rest])

@@ -22,7 +22,7 @@ def cifar10(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """CIFAR-10: 50,000 training and 10,000 test images of 32x32, 10 classes.
@@ -52,7 +52,7 @@ def cifar100(
     *,
     batch_size: int = 64,
     eval_batch_size: int = 500,
-    views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+    views: Mapping[str, Any] = {"x": "none"},
     root: str | Path | None = None,
 ) -> VisionData:
     """CIFAR-100: 50,000 training and 10,000 test images of 32x32, 100 classes.

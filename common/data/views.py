@@ -1,7 +1,7 @@
 """Views: what a network gets to see of an image, as a function of (seed, epoch, index, key).
 
-Every view is tensor code for a whole batch. Its random numbers come from ``common.core.seeding.uniform``, so a view
-depends neither on the batch it is in nor on what was drawn before.
+Every view is tensor code for a whole batch. Its random numbers come from ``common.core.seeding.uniform``, so
+a view depends neither on the batch it is in nor on what was drawn before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class View(Protocol):
 
 
 class Crop:
-    """A window of an image's own size, moved by up to ``pad`` pixels, mirrored half of the time if ``mirror``."""
+    """A window of an image's own size, moved by up to ``pad`` pixels and perhaps mirrored."""
 
     def __init__(self, pad: int, mirror: bool) -> None:
         self.margin, self._mirror = pad, mirror
@@ -66,8 +66,8 @@ class Crop:
 class InceptionCrop:
     """A rectangle of random area and aspect ratio, resized to the image's size, mirrored half of the time.
 
-    The rectangle is drawn as torchvision's RandomResizedCrop does: the first of ten proposals that fits, else the
-    largest central rectangle whose aspect ratio is allowed.
+    The rectangle is drawn as torchvision's RandomResizedCrop does: the first of ten proposals that fits, else
+    the largest central rectangle whose aspect ratio is allowed.
     """
 
     margin = 0

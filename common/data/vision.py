@@ -51,7 +51,7 @@ class VisionData:
         classes: list[str] | int,
         batch_size: int = 64,
         eval_batch_size: int = 500,
-        views: Mapping[str, Any] = {"x": "none"},  # noqa: B006
+        views: Mapping[str, Any] = {"x": "none"},
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
@@ -73,11 +73,12 @@ class VisionData:
         for split_name, split in self.splits.items():
             check_split(split, f"{self.name}, split {split_name}", self.num_classes)
         train = self.splits["train"]
+        wanted = list(train.x.shape[1:])
         for split_name, split in self.splits.items():
-            if split.x.shape[1:] != train.x.shape[1:]:
+            if list(split.x.shape[1:]) != wanted:
                 raise DataError(
-                    f"{self.name}: images of split {split_name} are {list(split.x.shape[1:])} but those of train "
-                    f"{list(train.x.shape[1:])}; make them equal"
+                    f"{self.name}: images of split {split_name} are {list(split.x.shape[1:])} but "
+                    f"those of train {wanted}; make them equal"
                 )
         counts = torch.bincount(train.y, minlength=self.num_classes)
         if not counts.all():
@@ -135,7 +136,7 @@ class VisionData:
 
     @property
     def std(self) -> list[float]:
-        """Per channel, in [0, 1] units; 1 for a channel that is constant, so that dividing by it is harmless."""
+        """Per channel, in [0, 1] units; 1 for a constant channel, so that dividing by it is harmless."""
         return self._std if self._std is not None else self._statistics[1]
 
     @cached_property
