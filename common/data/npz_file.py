@@ -154,30 +154,22 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         )
     key = ""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise DataError(f"{file} is a single array; save images and labels together with numpy.savez")
-            arrays = {}
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{file} is a single array; save images and labels together with numpy.savez")
+        arrays = {}
+        with archive:
             for key in archive.files:
                 arrays[key] = archive[key]
-            return arrays
+        return arrays
     except DataError:
         raise
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-        SyntaxError,
-        NotImplementedError,
-    ) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         at = f"{file}: {key}" if key else str(file)
-        # Loading a pickle would run whatever code is in it.
+        # Loading a pickle would run whatever code is in it. numpy takes any file it does not know for one.
         if "pickle" in str(error):
-            raise DataError(
-                f"{at} is pickled, which is never loaded; save plain arrays with numpy.savez"
-            ) from error
+            what = "is pickled" if key else "is no .npz file, or a pickled one"
+            raise DataError(f"{at} {what}, which is never loaded; save arrays with numpy.savez") from error
         raise DataError(f"{at} cannot be read as .npz ({error}); save it anew with numpy.savez") from error
 
 
