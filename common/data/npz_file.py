@@ -154,11 +154,12 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         )
     key = ""
     try:
-        archive = np.load(file, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise DataError(f"{file} is a single array; save images and labels together with numpy.savez")
-        arrays = {}
-        with archive:
+        # numpy leaves a file open that it cannot read, so it is opened here.
+        with file.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(f"{file} is a single array; save images and labels together with numpy.savez")
+            arrays = {}
             for key in archive.files:
                 arrays[key] = archive[key]
         return arrays
