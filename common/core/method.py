@@ -43,7 +43,9 @@ class Method(nn.Module):
         """Positional arguments of the networks. The teacher gets ``x_teacher`` in place of ``x`` where a batch has it."""
         return (batch["x"],)
 
-    def loss(self, batch: Batch, student: Outputs, teacher: Outputs | None, ctx: Context) -> dict[str, Tensor]:
+    def loss(
+        self, batch: Batch, student: Outputs, teacher: Outputs | None, ctx: Context
+    ) -> dict[str, Tensor]:
         """Named scalar terms. The core minimises their sum and logs each; teacher outputs carry no gradient."""
         raise NotImplementedError(f"{type(self).__name__} has to define loss()")
 
