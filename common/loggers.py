@@ -35,11 +35,17 @@ def tensorboard(plan: ArmPlan, folder: Path, name: str) -> list[Any]:
 
         return [TensorBoardLogger(folder, name="", version=name)]
     except ModuleNotFoundError as error:
-        raise UserError("logger=tensorboard needs the package tensorboard: pip install tensorboard") from error
+        raise UserError(
+            "logger=tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from error
 
 
 def wandb(
-    plan: ArmPlan, folder: Path, name: str, project: str = "distillery", entity: str | None = None,
+    plan: ArmPlan,
+    folder: Path,
+    name: str,
+    project: str = "distillery",
+    entity: str | None = None,
     mode: str | None = None,
 ) -> list[Any]:
     """A W&B run per arm and seed: group by paper and scale, resumable by its key; ``mode=offline`` needs no account."""

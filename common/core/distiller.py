@@ -159,7 +159,9 @@ class Distiller(L.LightningModule):
         row["epoch"] = self.current_epoch
         bad = [name for name, value in row.items() if value != value or abs(value) == float("inf")]
         if bad:
-            raise FloatingPointError(f"{bad[0]} is {row[bad[0]]} in epoch {self.current_epoch}; lower the learning rate")
+            raise FloatingPointError(
+                f"{bad[0]} is {row[bad[0]]} in epoch {self.current_epoch}; lower the learning rate"
+            )
         self.history.append(row)
         for logger in self.loggers:
             logger.log_metrics(row, step=self.current_epoch)

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from common.artifacts import DamagedArtifact, load_checkpoint, load_tensors, save_tensors
+from common.artifacts import DamagedArtifactError, load_checkpoint, load_tensors, save_tensors
 from common.core.progress import ProgressLine
 
 
@@ -67,7 +67,9 @@ class Resumable(Checkpoint):
         """Takes over what earlier processes spent."""
         self._before = (state_dict["wall_seconds"], state_dict["cpu_seconds"])
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Signs the checkpoint with the run's key."""
         checkpoint["distillery_key"] = self._key
 
@@ -141,7 +143,7 @@ def _load_finished(module: L.LightningModule, path: Path, key: str) -> dict[str,
     try:
         tensors, meta = load_tensors(path, key)
         module.load_state_dict(tensors)
-    except (DamagedArtifact, RuntimeError) as error:
+    except (DamagedArtifactError, RuntimeError) as error:
         warnings.warn(f"{str(error).splitlines()[0]}; it is removed and made again", stacklevel=3)
         path.unlink()
         return None
@@ -157,7 +159,7 @@ def _resumable(path: Path, key: str) -> bool:
         return False
     try:
         load_checkpoint(path, key)
-    except DamagedArtifact as error:
+    except DamagedArtifactError as error:
         warnings.warn(f"{error}; it is removed and the training starts again", stacklevel=3)
         path.unlink()
         return False
@@ -168,6 +170,13 @@ def _hush() -> None:
     # Lightning announces devices, tips and the end of training each time; a sweep makes hundreds of trainers.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for pattern in (".*does not have many workers.*", ".*`LearningRateMonitor`.*", ".*logging interval.*",
-                    ".*checkpoint directory.*", ".*LeafSpec.*", ".*GPU available but not used.*", ".*val_dataloader.*"):
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*`LearningRateMonitor`.*",
+        ".*logging interval.*",
+        ".*checkpoint directory.*",
+        ".*LeafSpec.*",
+        ".*GPU available but not used.*",
+        ".*val_dataloader.*",
+    ):
         warnings.filterwarnings("ignore", message=pattern)

@@ -22,5 +22,7 @@ class CalibrationError:
         logits, labels = ctx.predictions(model, self.split)
         # torchmetrics takes anything outside [0, 1] for logits; probabilities leave no doubt.
         probabilities = logits.double().softmax(1)
-        error = multiclass_calibration_error(probabilities, labels, logits.shape[1], n_bins=self.bins, norm="l1")
+        error = multiclass_calibration_error(
+            probabilities, labels, logits.shape[1], n_bins=self.bins, norm="l1"
+        )
         return {f"{self.split}/ece": float(error)}
