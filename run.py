@@ -75,6 +75,11 @@ def main() -> int:
             + "\n".join(f"{group + ':':11} {', '.join(names)}" for group, names in choices().items())
         )
         return 0
+    # Hydra's parser wants its flags before the overrides; people write them anywhere.
+    for flag in ("-m", "--multirun"):
+        if flag in sys.argv[1:]:
+            sys.argv.remove(flag)
+            sys.argv.insert(1, flag)
     os.environ["DISTILLERY_MAIN"] = str(os.getpid())
     register()
     try:

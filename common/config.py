@@ -188,7 +188,14 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         return f"{group}={name} does not exist in conf/{group}; {nearest(name, _options(group))}"
     found = re.search(r"Could not override '([^']+)'", text)
     if found:
-        return f"{found[1]} is not a key of the configuration; {nearest(found[1], _known_keys(overrides))}"
+        known = _known_keys(overrides)
+        parent = found[1].rpartition(".")[0]
+        if f"{parent}._target_" in known:
+            return (
+                f"{found[1]} is not set by the recipe; write +{found[1]}=<value> to add an option of {parent}, or "
+                f"{nearest(found[1], [key for key in known if key.startswith(parent)])}"
+            )
+        return f"{found[1]} is not a key of the configuration; {nearest(found[1], known)}"
     found = re.search(r"Could not append to config|An item is already at '([^']+)'", text)
     if found:
         return text.splitlines()[0]

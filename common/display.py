@@ -52,8 +52,14 @@ def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) 
                 f"arm {record['arm']} failed: {record['reason']}  (traceback in {runs / record['key']}/record.json)",
                 markup=False,
             )
+    waiting: dict[str, list[str]] = {}
     for claim, verdict in verdicts(plans, runs):
-        console.print(verdict_line(claim, verdict), markup=False)
+        if verdict.verdict == "not run":
+            waiting.setdefault(verdict.reason, []).append(claim.id)
+        else:
+            console.print(verdict_line(claim, verdict), markup=False)
+    for reason, ids in waiting.items():
+        console.print(f"{'not run':12}  {', '.join(ids)} [{reason}]", markup=False)
 
 
 def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:

@@ -99,8 +99,6 @@ def accepted(target: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
         return {}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(given)
     return {name: value for name, value in given.items() if name in parameters}
 
 

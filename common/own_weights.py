@@ -56,7 +56,8 @@ def _read(path: Path, where: str) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{where}={path} holds more than tensors, which could run code; save it with torch.save(net.state_dict(), ...)"
+            f"{where}={path} holds more than tensors, which could run code; "
+            "save it with torch.save(net.state_dict(), ...)"
         ) from error
     except Exception as error:
         raise UserError(

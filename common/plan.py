@@ -92,8 +92,8 @@ def plan_arm(
     cache = config["teacher"].get("cache", "auto") if config["teacher"] else "off"
     if cache == "require" and changes_input and uses_teacher:
         raise UserError(
-            f"teacher.cache=require cannot be met by the arm {arm}: {method.__name__} gives the teacher inputs of its own "
-            "(prepare_batch), which no record holds; use teacher.cache=auto"
+            f"teacher.cache=require cannot be met by the arm {arm}: {method.__name__} gives the teacher inputs "
+            "of its own (prepare_batch), which no record holds; use teacher.cache=auto"
         )
     content = getattr(data, "fingerprint", None)
     fit = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +75,36 @@ class RunContext:
         """A freshly initialised network that follows the data in classes, channels and image size."""
         data = data or self.data
         torch.manual_seed(seed)
-        net = nodes.build(node, where, **data.spec)
-        mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
         try:
+            net = nodes.build(node, where, **data.spec)
+            mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
             return TappedNet(net, taps, mean, std)
-        except ValueError as error:
+        except UserError:
+            raise
+        except (ValueError, RuntimeError) as error:
             raise UserError(f"{where}: {error}") from error
+
+    def check(self) -> None:
+        """Builds the arm's method and networks once, so that what does not fit stops the run before it starts."""
+        taps: dict[str, dict[str, str]] = {"student": {}, "teacher": {}}
+        if self.plan.config.get("method"):
+            method = self.method()
+            taps = {side: _side(method, side) for side in taps}
+            self.network(self.plan.config["student"], "student", taps["student"], self.seed)
+        if self.plan.teacher is not None:
+            try:
+                self.own_teacher().set_taps(taps["teacher"])
+            except ValueError as error:
+                raise error if isinstance(error, UserError) else UserError(f"teacher.net: {error}") from error
 
     def method(self) -> Method:
         """The arm's method, its parameters seeded."""
         torch.manual_seed(derive(self.seed, _BUILD))
-        return nodes.build(self.plan.config["method"], f"arms.{self.plan.arm}.method")
+        where = f"arms.{self.plan.arm}.method"
+        try:
+            return nodes.build(self.plan.config["method"], where)
+        except ValueError as error:
+            raise error if isinstance(error, UserError) else UserError(f"{where}: {error}") from error
 
     def teacher(self) -> Frozen | None:
         """The teacher, trained on first use and never again; None where the arm names none."""
@@ -145,7 +165,7 @@ class RunContext:
             self.dir,
             name,
             self.key,
-            loggers=self.loggers(name),
+            loggers=partial(self.loggers, name),
             label=self._label(name),
         )
         self.histories[name] = getattr(module, "history", [])
@@ -217,7 +237,7 @@ class RunContext:
             name,
             key,
             callbacks=best,
-            loggers=self.loggers(name),
+            loggers=partial(self.loggers, name),
             label=self._label(name),
         )
         self.histories[name] = module.history

@@ -43,7 +43,9 @@ def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = Tru
         )
     paths = plans[0].config["paths"]
     runs, zoo = Path(paths["runs"]), Zoo(Path(paths["zoo"]))
-    _check_own_teachers(plans, zoo)
+    loggers.check(plans[0].config["logger"])
+    for plan in plans:
+        RunContext(plan, runs, zoo).check()
     for key, folder in (("paths.runs", runs), ("paths.zoo", zoo.root)):
         _make_folder(key, folder)
     if settings.threads is not None:
@@ -119,15 +121,6 @@ def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, force: bool) -> dict[str, Any]
         }
         records.write(path, record)
         return record
-
-
-def _check_own_teachers(plans: list[ArmPlan], zoo: Zoo) -> None:
-    """Loads each teacher that was brought along once, so that one that does not fit stops the run before it starts."""
-    seen = set()
-    for plan in plans:
-        if plan.teacher and plan.teacher.checkpoint and plan.teacher.key not in seen:
-            seen.add(plan.teacher.key)
-            RunContext(plan, Path(), zoo).own_teacher()
 
 
 def _make_folder(key: str, folder: Path) -> None:

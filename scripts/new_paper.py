@@ -169,7 +169,8 @@ def main() -> int:
         target.write_text(text, encoding="utf-8")
         print(path)
     print(
-        f"\nnext: write papers/{slug}/method.py, make tests/papers/test_{slug}.py pass, python run.py paper={slug} scale=smoke"
+        f"\nnext: write papers/{slug}/method.py, make tests/papers/test_{slug}.py pass, "
+        f"then python run.py paper={slug} scale=smoke"
     )
     return 0
 

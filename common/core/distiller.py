@@ -182,9 +182,9 @@ class Distiller(L.LightningModule):
 class Blocks:
     """Hands Lightning blocks of batches instead of batches.
 
-    Lightning spends 0.4 to 1 ms on every batch in hooks, wrappers and progress records, as much as a small network's whole
-    step. A block of an epoch's batches pays that once. With several devices a block is one batch, because the wrapper that
-    synchronises gradients expects one backward pass a call.
+    Lightning spends 0.4 to 1 ms on every batch in hooks, wrappers and progress records, as much as a small
+    network's whole step. A block of an epoch's batches pays that once. With several devices a block is one batch,
+    because the wrapper that synchronises gradients expects one backward pass a call.
 
     Args:
         loader: yields batches; its ``sampler.set_epoch`` is kept in reach of Lightning.

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class TrainerSettings:
         accelerator, devices, precision: as in Lightning.
         gradient_clip: largest gradient norm, None for none.
         channels_last: memory format of convolution weights; faster, and equal up to rounding.
-        threads: CPU threads, None for torch's choice. Sums depend on it in the last bits, so it belongs to the run's key.
+        threads: CPU threads, None for torch's choice. Sums depend on it in the last bits, so the run's key does too.
         checkpoint_seconds: least time between two resumable checkpoints.
         max_train_batches, max_eval_batches: caps an epoch, None for all batches.
     """
@@ -93,14 +93,17 @@ def fit(
     name: str,
     key: str,
     *,
-    loggers: list[Any] | None = None,
+    loggers: Callable[[], list[Any]] = list,
     callbacks: list[Callback] | None = None,
     label: str = "",
 ) -> dict[str, float]:
     """Trains ``module`` for ``settings.max_epochs``; the state at the end is loaded into it.
 
-    ``folder/<name>.safetensors`` is the finished state, ``folder/<name>.ckpt`` the way there. Both carry ``key``: a file
-    that is damaged or belongs to another run is named in a warning, removed, and the training done again.
+    ``folder/<name>.safetensors`` is the finished state, ``folder/<name>.ckpt`` the way there. Both carry ``key``: a
+    file that is damaged or belongs to another run is named in a warning, removed, and the training done again.
+
+    Args:
+        loggers: makes the loggers; called when there is something to train.
 
     Returns:
         ``wall_seconds`` and ``cpu_seconds`` of the training, over all processes that took part.
@@ -120,7 +123,7 @@ def fit(
         devices=settings.devices,
         precision=settings.precision,
         num_sanity_val_steps=0,
-        logger=loggers or False,
+        logger=loggers() or False,
         callbacks=[ProgressLine(label or name), *(callbacks or []), resumable],
         enable_checkpointing=True,
         enable_progress_bar=False,

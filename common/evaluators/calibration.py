@@ -10,7 +10,7 @@ from common.evaluators.base import Evaluation
 
 
 class CalibrationError:
-    """Expected calibration error: mean gap of confidence and accuracy over equal-width bins (arXiv 1706.04599, eq. 3)."""
+    """Expected calibration error: mean gap of confidence and accuracy over equal bins (arXiv 1706.04599, eq. 3)."""
 
     def __init__(self, bins: int = 15, split: str = "test") -> None:
         self.bins, self.split = bins, split

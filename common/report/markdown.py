@@ -20,7 +20,7 @@ def render(results: dict[str, Any] | None) -> str:
 def _block(block: dict[str, Any]) -> str:
     where = f"`scale={block['scale']}`" + "".join(f" `{word}`" for word in block["overrides"])
     head = f"**{where}**" + (f", on {block['data']}." if block["data"] else ".")
-    head += f" Mean ± standard deviation over {_seeds(block)}; the last column compares with `{block['baseline']}`, seed by seed."
+    head += f" Mean ± standard deviation over {_seeds(block)}; differences to `{block['baseline']}` are paired by seed."
     if block["scale"] != "paper":
         head += " A miniature: its numbers are not comparable with the paper's, its directions may be."
     return "\n\n".join([head, _table(block), _claims(block)])
