@@ -33,7 +33,6 @@ from omegaconf.errors import OmegaConfBaseException
 from common.config import choices, explain, register, with_overrides
 from common.errors import UserError
 
-
 # What went wrong in the jobs of this process: exit statuses with their messages.
 _problems: list[tuple[int, str]] = []
 
@@ -70,8 +69,17 @@ def _problem(status: int, message: str) -> float:
 def main() -> int:
     """Exit status: 0 all arms finished, 1 an arm failed, 2 wrong usage or configuration."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__ + "\n" + "\n".join(f"{group + ':':11} {', '.join(names)}" for group, names in choices().items()))
+        print(
+            __doc__
+            + "\n"
+            + "\n".join(f"{group + ':':11} {', '.join(names)}" for group, names in choices().items())
+        )
         return 0
+    # Hydra's parser wants its flags before the overrides; people write them anywhere.
+    for flag in ("-m", "--multirun"):
+        if flag in sys.argv[1:]:
+            sys.argv.remove(flag)
+            sys.argv.insert(1, flag)
     os.environ["DISTILLERY_MAIN"] = str(os.getpid())
     register()
     try:

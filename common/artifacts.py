@@ -17,7 +17,7 @@ from torch import Tensor
 from common.errors import UserError
 
 
-class DamagedArtifact(UserError):
+class DamagedArtifactError(UserError):
     """A file that is truncated, altered, or belongs to something else."""
 
 
@@ -66,15 +66,15 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads what ``write_json`` wrote.
 
     Raises:
-        DamagedArtifact: not JSON, or altered since it was written.
+        DamagedArtifactError: not JSON, or altered since it was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         stored = content.pop("digest")
     except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise DamagedArtifact(f"{path} is damaged: it is not a complete record") from error
+        raise DamagedArtifactError(f"{path} is damaged: it is not a complete record") from error
     if stored != digest(content):
-        raise DamagedArtifact(f"{path} is damaged: its content does not match its digest")
+        raise DamagedArtifactError(f"{path} is damaged: its content does not match its digest")
     return content
 
 
@@ -87,8 +87,13 @@ def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, meta: Mapping[str, Any] | None = None,
-                 durable: bool = True) -> None:
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    key: str,
+    meta: Mapping[str, Any] | None = None,
+    durable: bool = True,
+) -> None:
     """Writes tensors as safetensors, with the owner's ``key``, a digest and JSON ``meta`` in the header."""
     from safetensors.torch import save_file
 
@@ -101,7 +106,7 @@ def load_tensors(path: Path, key: str | None) -> tuple[dict[str, Tensor], dict[s
     """Reads what ``save_tensors`` wrote, and checks that it is whole and belongs to ``key`` (None: anybody's).
 
     Raises:
-        DamagedArtifact: truncated, altered, not ours, or another owner's.
+        DamagedArtifactError: truncated, altered, not ours, or another owner's.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -110,11 +115,11 @@ def load_tensors(path: Path, key: str | None) -> tuple[dict[str, Tensor], dict[s
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedArtifact(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+        raise DamagedArtifactError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     if header.get("digest") != _tensor_digest(tensors):
-        raise DamagedArtifact(f"{path} is damaged: its content does not match its digest")
+        raise DamagedArtifactError(f"{path} is damaged: its content does not match its digest")
     if key is not None and header.get("key") != key:
-        raise DamagedArtifact(f"{path} belongs to {header.get('key')}, not to {key}")
+        raise DamagedArtifactError(f"{path} belongs to {header.get('key')}, not to {key}")
     return tensors, json.loads(header["meta"])
 
 
@@ -122,18 +127,18 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any]:
     """Reads a training checkpoint after checking every byte of its archive, with ``weights_only=True``.
 
     Raises:
-        DamagedArtifact: truncated, altered, or another run's.
+        DamagedArtifactError: truncated, altered, or another run's.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         if broken is not None:
-            raise DamagedArtifact(f"{path} is damaged at {broken}")
+            raise DamagedArtifactError(f"{path} is damaged at {broken}")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except DamagedArtifact:
+    except DamagedArtifactError:
         raise
     except Exception as error:
-        raise DamagedArtifact(f"{path} is damaged: {type(error).__name__}") from error
+        raise DamagedArtifactError(f"{path} is damaged: {type(error).__name__}") from error
     if content.get("distillery_key") != key:
-        raise DamagedArtifact(f"{path} belongs to {content.get('distillery_key')}, not to {key}")
+        raise DamagedArtifactError(f"{path} belongs to {content.get('distillery_key')}, not to {key}")
     return content

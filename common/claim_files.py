@@ -20,6 +20,7 @@ _ONLY_FOR = {
     "at_least": ("ratio",),
     "at_most": ("ratio",),
     "test": ("identity",),
+    "against": ("order", "ratio"),
 }
 _NEEDS = {
     "order": ("metric", "arms"),
@@ -40,6 +41,7 @@ class Claim:
             lies within ``tolerance`` of ``target``), ``trend`` (the metric improves from arm to arm along the
             list), ``ratio`` (first over second arm is ``at_least`` or ``at_most`` a bound), ``identity``
             (``test`` passes).
+        against: metric of the second arm where it is not ``metric``; the two arms may then be the same one.
         direction: which values of the metric are better, ``higher`` or ``lower``.
         test: pytest id, ``path::name``.
         scales: scales at which the claim is meant to hold.
@@ -59,10 +61,17 @@ class Claim:
     tolerance: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+    against: str = ""
     test: str = ""
     scales: tuple[str, ...] = ("small",)
     seeds: int = 5
     deterministic: bool = False
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The (arm, metric) pairs that are compared, in order."""
+        metrics = [self.metric, self.against or self.metric, *[self.metric] * len(self.arms)]
+        return list(zip(self.arms, metrics, strict=False))
 
     @property
     def needed_seeds(self) -> int:
@@ -105,14 +114,14 @@ def _checked(entry: Mapping[str, Any], where: str) -> Claim:
             fail(f"{key!r} has to be a number as in 0.5 or 5.0e-6, not {values[key]!r}")
         if key in values and not math.isfinite(values[key]):
             fail(f"{key!r} has to be finite, not {values[key]!r}")
-    for key in ("id", "statement", "source", "metric", "test"):
+    for key in ("id", "statement", "source", "metric", "against", "test"):
         if not (isinstance(values.get(key, "x"), str) and values.get(key, "x")):
             fail(f"{key!r} has to be a text that is not empty, not {values[key]!r}")
     for key in ("arms", "scales"):
         items = values.get(key, [])
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             fail(f"{key!r} has to be a list of names, not {items!r}")
-        if len(set(items)) < len(items):
+        if len(set(items)) < len(items) and not (key == "arms" and "against" in values):
             fail(f"{key!r} names one entry twice: {items!r}")
         if key in values:
             values[key] = tuple(items)

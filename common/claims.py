@@ -7,14 +7,13 @@ Confirming a one-sided statement because the whole interval lies on its side is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from common.claim_files import Claim, load_claims, nearest
 
-__all__ = ["ArmMetrics", "Claim", "Verdict", "group_records", "judge", "load_claims", "mean_interval"]
+__all__ = ["ArmMetrics", "Claim", "Verdict", "judge", "load_claims", "mean_interval"]
 
 ArmMetrics = Mapping[str, Mapping[int, Mapping[str, float]]]
 """arm -> seed -> metric -> value."""
@@ -74,23 +73,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float, float]:
     return mean, std, mean - half, mean + half
 
 
-def group_records(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
-    """Metrics of the finished records of one paper and scale: arm -> seed -> metric -> value.
-
-    Raises:
-        ValueError: two records share arm and seed, so that it is open which one counts.
-    """
-    grouped: dict[str, dict[int, dict[str, float]]] = {}
-    for record in records:
-        if record["status"] != "finished":
-            continue
-        arm, seed = record["arm"], int(record["seed"])
-        if seed in grouped.setdefault(arm, {}):
-            raise ValueError(f"arm {arm!r} has two records for seed {seed}; keep those of one configuration")
-        grouped[arm][seed] = dict(record["metrics"])
-    return grouped
-
-
 def _missing(claim: Claim, runs: ArmMetrics, scale: str) -> str:
     """Why there can be no verdict, or an empty string."""
     if scale not in claim.scales:
@@ -102,16 +84,16 @@ def _missing(claim: Claim, runs: ArmMetrics, scale: str) -> str:
     if len(seeds) < claim.needed_seeds:
         wanted = ",".join(map(str, range(claim.needed_seeds)))
         return f"{len(seeds)} of {claim.needed_seeds} seeds: run -m seed={wanted}"
-    for arm in claim.arms:
+    for arm, metric in claim.columns:
         for seed in seeds:
             metrics = runs[arm][seed]
-            if claim.metric not in metrics:
-                hint = nearest(claim.metric, metrics)
-                return f"arm {arm!r} with seed {seed} has no metric {claim.metric!r}{hint}"
-            if not math.isfinite(metrics[claim.metric]):
-                return f"{claim.metric} of arm {arm!r} with seed {seed} is {metrics[claim.metric]}"
-            if claim.kind == "ratio" and metrics[claim.metric] <= 0:
-                value = metrics[claim.metric]
+            if metric not in metrics:
+                hint = nearest(metric, metrics)
+                return f"arm {arm!r} with seed {seed} has no metric {metric!r}{hint}"
+            value = metrics[metric]
+            if not math.isfinite(value):
+                return f"{metric} of arm {arm!r} with seed {seed} is {value}"
+            if claim.kind == "ratio" and value <= 0:
                 return f"a ratio needs positive values, but arm {arm!r} with seed {seed} has {value}"
     return ""
 
@@ -159,7 +141,7 @@ def judge(
         return verdict("not run", reason)
 
     seeds = _common_seeds(claim, runs)
-    columns = [[float(runs[arm][seed][claim.metric]) for seed in seeds] for arm in claim.arms]
+    columns = [[float(runs[arm][seed][metric]) for seed in seeds] for arm, metric in claim.columns]
     # Rounding must not decide about differences that equal a bound, as 0.95 - 0.94 against 0.01.
     noise = 1e-12 * max(abs(value) for column in columns for value in column)
     if claim.kind == "value":
@@ -181,7 +163,8 @@ def judge(
     else:
         sign = 1.0 if claim.direction == "higher" else -1.0
         better = columns if claim.kind == "trend" else columns[::-1]
-        names = claim.arms if claim.kind == "trend" else claim.arms[::-1]
+        labels = [f"{arm} {metric}" if claim.against else arm for arm, metric in claim.columns]
+        names = labels if claim.kind == "trend" else labels[::-1]
         steps = []
         for i in range(len(better) - 1):
             gains = [sign * (new - old) for old, new in zip(better[i], better[i + 1], strict=True)]

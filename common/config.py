@@ -60,8 +60,20 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 
 # Words on the command line that do not change what is compared.
-_INCIDENTAL = ("paper=", "scale=", "seed=", "arm=", "force=", "logger", "paths.", "hydra", "views_gib=",
-               "trainer.devices=", "trainer.accelerator=", "trainer.checkpoint_seconds=")
+_INCIDENTAL = (
+    "paper=",
+    "scale=",
+    "seed=",
+    "arm=",
+    "force=",
+    "logger",
+    "paths.",
+    "hydra",
+    "views_gib=",
+    "trainer.devices=",
+    "trainer.accelerator=",
+    "trainer.checkpoint_seconds=",
+)
 
 
 def with_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -98,7 +110,9 @@ def arms_of(config: DictConfig) -> list[str]:
     wanted = list(wanted) if isinstance(wanted, ListConfig) else [wanted]
     for name in wanted:
         if name not in known:
-            raise UserError(f"arm={name} is not an arm of {config.paper.slug}; {nearest(str(name), [*known, 'all'])}")
+            raise UserError(
+                f"arm={name} is not an arm of {config.paper.slug}; {nearest(str(name), [*known, 'all'])}"
+            )
     return [str(name) for name in wanted]
 
 
@@ -139,7 +153,9 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
 def _refuse_unknown(base: DictConfig, patch: DictConfig, where: str) -> None:
     for key in patch:
         if key not in base:
-            raise UserError(f"{where}.{key} changes nothing that exists; {nearest(str(key), map(str, base.keys()))}")
+            raise UserError(
+                f"{where}.{key} changes nothing that exists; {nearest(str(key), map(str, base.keys()))}"
+            )
         if "_target_" in patch or "views" in patch:
             return
         value = patch._get_node(key)
@@ -172,7 +188,14 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         return f"{group}={name} does not exist in conf/{group}; {nearest(name, _options(group))}"
     found = re.search(r"Could not override '([^']+)'", text)
     if found:
-        return f"{found[1]} is not a key of the configuration; {nearest(found[1], _known_keys(overrides))}"
+        known = _known_keys(overrides)
+        parent = found[1].rpartition(".")[0]
+        if f"{parent}._target_" in known:
+            return (
+                f"{found[1]} is not set by the recipe; write +{found[1]}=<value> to add an option of {parent}, or "
+                f"{nearest(found[1], [key for key in known if key.startswith(parent)])}"
+            )
+        return f"{found[1]} is not a key of the configuration; {nearest(found[1], known)}"
     found = re.search(r"Could not append to config|An item is already at '([^']+)'", text)
     if found:
         return text.splitlines()[0]
@@ -188,7 +211,9 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 
 def choices() -> dict[str, list[str]]:
     """The options of every configuration group, for the help."""
-    return {folder.name: sorted(_options(folder.name)) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
+    return {
+        folder.name: sorted(_options(folder.name)) for folder in sorted(CONF.iterdir()) if folder.is_dir()
+    }
 
 
 def _options(group: str) -> list[str]:
@@ -196,7 +221,11 @@ def _options(group: str) -> list[str]:
 
 
 def _known_keys(overrides: Sequence[str]) -> list[str]:
-    choices = [w for w in overrides if re.match(r"(paper|scale|data|teacher|student|optim|logger|evaluators)=[\w]+$", w)]
+    choices = [
+        w
+        for w in overrides
+        if re.match(r"(paper|scale|data|teacher|student|optim|logger|evaluators)=[\w]+$", w)
+    ]
     try:
         return list(_keys(compose(choices)))
     except UserError:

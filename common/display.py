@@ -24,7 +24,9 @@ def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) 
         console = Console(highlight=False, soft_wrap=True, width=160)
     paper = plans[0].config["paper"]
     data = next((r["data"] for r in results if r.get("data")), None)
-    title = f"{plans[0].slug} at scale={plans[0].scale}, seed {plans[0].seed}" + (f", on {data}" if data else "")
+    title = f"{plans[0].slug} at scale={plans[0].scale}, seed {plans[0].seed}" + (
+        f", on {data}" if data else ""
+    )
     names = _columns(results, paper)
     table = Table(title=title, title_justify="left")
     gap_name = f"{_short(paper['objective'])} - {paper['baseline']}"
@@ -40,14 +42,24 @@ def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) 
             continue
         gap = _gap(record, baseline, paper["objective"])
         seconds = sum(cost["wall_seconds"] for n, cost in record["costs"].items() if n != "teacher")
-        table.add_row(record["arm"], *(_number(record["metrics"].get(n)) for n in names), gap, f"{seconds:.1f}")
+        table.add_row(
+            record["arm"], *(_number(record["metrics"].get(n)) for n in names), gap, f"{seconds:.1f}"
+        )
     console.print(table)
     for record in results:
         if record["status"] == "failed":
-            console.print(f"arm {record['arm']} failed: {record['reason']}  (traceback in {runs / record['key']}/record.json)",
-                          markup=False)
+            console.print(
+                f"arm {record['arm']} failed: {record['reason']}  (traceback in {runs / record['key']}/record.json)",
+                markup=False,
+            )
+    waiting: dict[str, list[str]] = {}
     for claim, verdict in verdicts(plans, runs):
-        console.print(verdict_line(claim, verdict), markup=False)
+        if verdict.verdict == "not run":
+            waiting.setdefault(verdict.reason, []).append(claim.id)
+        else:
+            console.print(verdict_line(claim, verdict), markup=False)
+    for reason, ids in waiting.items():
+        console.print(f"{'not run':12}  {', '.join(ids)} [{reason}]", markup=False)
 
 
 def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:
@@ -58,8 +70,11 @@ def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:
         return []
     values = by_arm(plans, records.every(runs, slug, scale))
     data = next((getattr(p.data, "description", None) for p in plans if p.data), None)
-    return [(claim, judge(claim, values, scale, data=data or "")) for claim in load_claims(path)
-            if claim.kind != "identity"]
+    return [
+        (claim, judge(claim, values, scale, data=data or ""))
+        for claim in load_claims(path)
+        if claim.kind != "identity"
+    ]
 
 
 def by_arm(plans: list[ArmPlan], found: Any) -> dict[str, dict[int, dict[str, float]]]:
@@ -82,7 +97,9 @@ def _columns(results: list[dict[str, Any]], paper: dict[str, Any]) -> list[str]:
         return list(paper["columns"])
     names: list[str] = [paper["objective"]]
     for record in results:
-        names += [n for n in record["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]
+        names += [
+            n for n in record["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n
+        ]
     return names[:_COLUMNS]
 
 

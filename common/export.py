@@ -45,8 +45,12 @@ def load_student(run: Path, name: str = "student") -> tuple[TappedNet, Tensor]:
     config = record["config"]
     data = load_data(config["data"], Path(config["paths"]["data"]))
     net = nodes.build(config["student"], "student", **data.spec)
-    student = TappedNet(net, {}, getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std)
-    student.load_state_dict({k.removeprefix("student."): v for k, v in tensors.items() if k.startswith("student.")})
+    student = TappedNet(
+        net, {}, getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
+    )
+    student.load_state_dict(
+        {k.removeprefix("student."): v for k, v in tensors.items() if k.startswith("student.")}
+    )
     images = next(iter(data.eval_loader("test")))["x"][:4].contiguous()
     return student.eval(), images
 
@@ -84,7 +88,14 @@ def _onnx(model: nn.Module, images: Tensor, out: Path) -> Tensor:
         from onnx.reference import ReferenceEvaluator
     except ModuleNotFoundError as error:
         raise UserError(f"--to onnx needs the package {error.name}: pip install onnx onnxscript") from error
-    program = torch.onnx.export(model, (images,), input_names=["x"], output_names=["logits"], dynamo=True,
-                                verbose=False, dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}})
+    program = torch.onnx.export(
+        model,
+        (images,),
+        input_names=["x"],
+        output_names=["logits"],
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}},
+    )
     write_atomic(out, lambda path: program.save(path))
     return torch.from_numpy(ReferenceEvaluator(str(out)).run(None, {"x": images.numpy()})[0])

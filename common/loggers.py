@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 from common.plan import ArmPlan
+
+_WANDB = "logger=wandb needs the package wandb"
 
 
 def none(plan: ArmPlan, folder: Path, name: str) -> list[Any]:
@@ -35,18 +38,24 @@ def tensorboard(plan: ArmPlan, folder: Path, name: str) -> list[Any]:
 
         return [TensorBoardLogger(folder, name="", version=name)]
     except ModuleNotFoundError as error:
-        raise UserError("logger=tensorboard needs the package tensorboard: pip install tensorboard") from error
+        raise UserError(
+            "logger=tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from error
 
 
 def wandb(
-    plan: ArmPlan, folder: Path, name: str, project: str = "distillery", entity: str | None = None,
+    plan: ArmPlan,
+    folder: Path,
+    name: str,
+    project: str = "distillery",
+    entity: str | None = None,
     mode: str | None = None,
 ) -> list[Any]:
     """A W&B run per arm and seed: group by paper and scale, resumable by its key; ``mode=offline`` needs no account."""
     try:
         import wandb as package
     except ModuleNotFoundError as error:
-        raise UserError("logger=wandb needs the package wandb: pip install wandb") from error
+        raise UserError(f"{_WANDB}: pip install wandb") from error
     from lightning.pytorch.loggers import WandbLogger
 
     mode = mode or os.environ.get("WANDB_MODE")
@@ -69,6 +78,28 @@ def wandb(
         settings=package.Settings(silent=True),
     )
     return [WandbLogger(experiment=run)]
+
+
+def check(node: Mapping[str, Any] | None) -> None:
+    """Stops a run whose logger cannot work before it starts.
+
+    Raises:
+        UserError: W&B is asked to go online without a key.
+    """
+    if not node or node["_target_"] != "common.loggers.wandb":
+        return
+    if (node.get("mode") or os.environ.get("WANDB_MODE", "online")) != "online":
+        return
+    try:
+        from wandb import Api
+    except ModuleNotFoundError as error:
+        raise UserError(f"{_WANDB}: pip install wandb") from error
+    try:
+        Api(timeout=5)
+    except Exception as error:
+        raise UserError(
+            "logger=wandb has no usable key: run wandb login, set WANDB_API_KEY, or use logger.mode=offline"
+        ) from error
 
 
 def finish(metrics: dict[str, float]) -> None:

@@ -28,7 +28,9 @@ def locate(target: str, where: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
-            raise UserError(f"{where}._target_={target} needs the package {error.name}, which is not installed") from error
+            raise UserError(
+                f"{where}._target_={target} needs the package {error.name}, which is not installed"
+            ) from error
         raise UserError(f"{where}._target_={target}: there is no module {error.name}") from error
     try:
         return getattr(module, attribute)
@@ -97,8 +99,6 @@ def accepted(target: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
         return {}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(given)
     return {name: value for name, value in given.items() if name in parameters}
 
 

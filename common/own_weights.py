@@ -31,7 +31,9 @@ def load_own_weights(net: nn.Module, path: Path, num_classes: int, where: str = 
         )
     for name, value in own.items():
         if value.shape != state[name].shape:
-            head = value.ndim > 0 and value.shape[0] == num_classes and value.shape[1:] == state[name].shape[1:]
+            head = (
+                value.ndim > 0 and value.shape[0] == num_classes and value.shape[1:] == state[name].shape[1:]
+            )
             classes = state[name].shape[0] if head else None
             hint = (
                 f"it was trained for {classes} classes and the data have {num_classes}"
@@ -54,14 +56,21 @@ def _read(path: Path, where: str) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{where}={path} holds more than tensors, which could run code; save it with torch.save(net.state_dict(), ...)"
+            f"{where}={path} holds more than tensors, which could run code; "
+            "save it with torch.save(net.state_dict(), ...)"
         ) from error
     except Exception as error:
-        raise UserError(f"{where}={path} cannot be read as weights: {str(error).splitlines()[0][:120]}") from error
+        raise UserError(
+            f"{where}={path} cannot be read as weights: {str(error).splitlines()[0][:120]}"
+        ) from error
     for outer in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(outer), dict):
             content = content[outer]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()) or not content:
+    if (
+        not isinstance(content, dict)
+        or not all(isinstance(v, Tensor) for v in content.values())
+        or not content
+    ):
         raise UserError(f"{where}={path} is not a state dict: it has to map names to tensors")
     return content
 

@@ -60,7 +60,9 @@ class ArmPlan:
     may_record: bool
 
 
-def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_data: dict[str, Any]) -> ArmPlan:
+def plan_arm(
+    config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_data: dict[str, Any]
+) -> ArmPlan:
     """Checks an arm's configuration against the code it names and derives its keys.
 
     Args:
@@ -90,8 +92,8 @@ def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_da
     cache = config["teacher"].get("cache", "auto") if config["teacher"] else "off"
     if cache == "require" and changes_input and uses_teacher:
         raise UserError(
-            f"teacher.cache=require cannot be met by the arm {arm}: {method.__name__} gives the teacher inputs of its own "
-            "(prepare_batch), which no record holds; use teacher.cache=auto"
+            f"teacher.cache=require cannot be met by the arm {arm}: {method.__name__} gives the teacher inputs "
+            "of its own (prepare_batch), which no record holds; use teacher.cache=auto"
         )
     content = getattr(data, "fingerprint", None)
     fit = {
@@ -101,15 +103,29 @@ def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_da
         "content": content,
         "teacher": teacher.key if teacher and uses_teacher else None,
     }
-    measuring = {"evaluators": config["evaluators"], "teacher": teacher.key if teacher else None, "content": content,
-                 "batches": settings.max_eval_batches}
+    measuring = {
+        "evaluators": config["evaluators"],
+        "teacher": teacher.key if teacher else None,
+        "content": content,
+        "batches": settings.max_eval_batches,
+    }
     slug, scale, seed = config["paper"]["slug"], config["scale"], config["seed"]
     same_data = config["data"] == unseeded["data"]
-    series = {**{k: unseeded.get(k) for k in ("data", "student", "method", "optim", "selection", "procedure",
-                                              "teacher", "evaluators")},
-              "trainer": _numerics(settings), "content": content if same_data else None}
+    series = {
+        **{
+            k: unseeded.get(k)
+            for k in ("data", "student", "method", "optim", "selection", "procedure", "teacher", "evaluators")
+        },
+        "trainer": _numerics(settings),
+        "content": content if same_data else None,
+    }
     return ArmPlan(
-        slug, config["paper"]["family"], scale, arm, seed, config,
+        slug,
+        config["paper"]["family"],
+        scale,
+        arm,
+        seed,
+        config,
         key=f"{slug}/{scale}/{arm}/s{seed}-{digest(fit)[:8]}",
         evaluation=digest(measuring)[:16],
         series=digest(series)[:16],
@@ -137,8 +153,13 @@ def _plan_teacher(config: dict[str, Any], base_data: dict[str, Any], root: Path)
         identity = {"net": node["net"], "weights": file_digest(checkpoint), "spec": data.spec}
         return TeacherPlan(identity, Zoo.key(identity), 0, data, settings, checkpoint)
     identity = {
-        "net": node["net"], "method": node["method"], "optim": node["optim"], "seed": node["seed"], "data": own,
-        "content": data.fingerprint, "trainer": _numerics(settings),
+        "net": node["net"],
+        "method": node["method"],
+        "optim": node["optim"],
+        "seed": node["seed"],
+        "data": own,
+        "content": data.fingerprint,
+        "trainer": _numerics(settings),
     }
     return TeacherPlan(identity, Zoo.key(identity), node["seed"], data, settings, None)
 
@@ -194,7 +215,9 @@ def _check_nodes(config: dict[str, Any], arm: str, has_method: bool) -> None:
     if config["teacher"]:
         nodes.check(config["teacher"]["net"], "teacher.net", _SPEC)
         if config["teacher"].get("cache", "auto") not in ("auto", "off", "require"):
-            raise UserError(f"teacher.cache={config['teacher']['cache']} is not known; choose auto, off or require")
+            raise UserError(
+                f"teacher.cache={config['teacher']['cache']} is not known; choose auto, off or require"
+            )
     for name, node in config["evaluators"].items():
         if node:
             nodes.check(node, f"evaluators.{name}")

@@ -36,7 +36,7 @@ class Generations:
         self.count = count
 
     def run(self, ctx: RunContext) -> dict[str, float]:
-        """Metrics of the last generation; ``<metric>_gen<k>`` of each, ``<metric>_ensemble`` of their mean prediction."""
+        """Metrics of the last generation, ``<metric>_gen<k>`` of each, ``<metric>_ensemble`` of their mean."""
         teacher = ctx.teacher()
         metrics: dict[str, float] = {}
         students = []

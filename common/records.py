@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.artifacts import DamagedArtifact, read_json, write_json
+from common.artifacts import DamagedArtifactError, read_json, write_json
 
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "timm", "hydra-core", "numpy")
 
@@ -24,10 +24,10 @@ def read(path: Path, key: str | None = None) -> dict[str, Any] | None:
     try:
         record = read_json(path)
         if not {"key", "status", "metrics", "config"} <= record.keys():
-            raise DamagedArtifact(f"{path} is not a record of this project")
+            raise DamagedArtifactError(f"{path} is not a record of this project")
         if key is not None and record["key"] != key:
-            raise DamagedArtifact(f"{path} belongs to {record['key']}, not to {key}")
-    except DamagedArtifact as error:
+            raise DamagedArtifactError(f"{path} belongs to {record['key']}, not to {key}")
+    except DamagedArtifactError as error:
         warnings.warn(f"{error}; it is not used", stacklevel=2)
         return None
     return record
@@ -68,15 +68,22 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
 
 
 def _git() -> dict[str, Any]:
     def ask(*words: str) -> str:
         folder = Path(__file__).resolve().parent
-        return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", folder, *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        return {"sha": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+        return {
+            "sha": ask("rev-parse", "HEAD"),
+            "dirty": bool(ask("status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {"sha": None, "dirty": None}

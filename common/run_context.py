@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,42 @@ class RunContext:
         """The arm's data."""
         return self.plan.data
 
-    def network(self, node: dict[str, Any], where: str, taps: dict[str, str], seed: int, data: Any = None) -> TappedNet:
+    def network(
+        self, node: dict[str, Any], where: str, taps: dict[str, str], seed: int, data: Any = None
+    ) -> TappedNet:
         """A freshly initialised network that follows the data in classes, channels and image size."""
         data = data or self.data
         torch.manual_seed(seed)
-        net = nodes.build(node, where, **data.spec)
-        mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
         try:
+            net = nodes.build(node, where, **data.spec)
+            mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
             return TappedNet(net, taps, mean, std)
-        except ValueError as error:
+        except UserError:
+            raise
+        except (ValueError, RuntimeError) as error:
             raise UserError(f"{where}: {error}") from error
+
+    def check(self) -> None:
+        """Builds the arm's method and networks once, so that what does not fit stops the run before it starts."""
+        taps: dict[str, dict[str, str]] = {"student": {}, "teacher": {}}
+        if self.plan.config.get("method"):
+            method = self.method()
+            taps = {side: _side(method, side) for side in taps}
+            self.network(self.plan.config["student"], "student", taps["student"], self.seed)
+        if self.plan.teacher is not None:
+            try:
+                self.own_teacher().set_taps(taps["teacher"])
+            except ValueError as error:
+                raise error if isinstance(error, UserError) else UserError(f"teacher.net: {error}") from error
 
     def method(self) -> Method:
         """The arm's method, its parameters seeded."""
         torch.manual_seed(derive(self.seed, _BUILD))
-        return nodes.build(self.plan.config["method"], f"arms.{self.plan.arm}.method")
+        where = f"arms.{self.plan.arm}.method"
+        try:
+            return nodes.build(self.plan.config["method"], where)
+        except ValueError as error:
+            raise error if isinstance(error, UserError) else UserError(f"{where}: {error}") from error
 
     def teacher(self) -> Frozen | None:
         """The teacher, trained on first use and never again; None where the arm names none."""
@@ -113,9 +135,22 @@ class RunContext:
             teacher.net.set_taps(_side(method, "teacher"))
             source = self._recorded(teacher, method)
         elif type(method).uses_teacher:
-            raise UserError(f"arms.{self.plan.arm}.method={type(method).__name__} needs a teacher; set teacher=<name>")
-        module = self._train(name, student, method, source, config["optim"], self.plan.settings, self.data, self.dir,
-                             self.key, self.seed, config["selection"])
+            raise UserError(
+                f"arms.{self.plan.arm}.method={type(method).__name__} needs a teacher; set teacher=<name>"
+            )
+        module = self._train(
+            name,
+            student,
+            method,
+            source,
+            config["optim"],
+            self.plan.settings,
+            self.data,
+            self.dir,
+            self.key,
+            self.seed,
+            config["selection"],
+        )
         self.parameters |= {"student": count_parameters(student.net), "method": count_parameters(method)}
         student.set_taps({})
         return module.student.eval()
@@ -123,8 +158,16 @@ class RunContext:
     def fit(self, module: Any, loader: Iterable[Any], name: str) -> None:
         """Trains any LightningModule of a paper's own: seeded, resumable, logged."""
         torch.manual_seed(derive(self.seed, _INIT))
-        self.costs[name] = fit(module, loader, self.plan.settings, self.dir, name, self.key,
-                               loggers=self.loggers(name), label=self._label(name))
+        self.costs[name] = fit(
+            module,
+            loader,
+            self.plan.settings,
+            self.dir,
+            name,
+            self.key,
+            loggers=partial(self.loggers, name),
+            label=self._label(name),
+        )
         self.histories[name] = getattr(module, "history", [])
 
     def last_epoch(self, name: str) -> dict[str, float]:
@@ -135,27 +178,68 @@ class RunContext:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Runs the recipe's evaluators on a network."""
         teacher = self._teacher.net if self._teacher is not None else None
-        evaluators = {k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n}
+        evaluators = {
+            k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n
+        }
         ctx = Evaluation(self.data, teacher, self._device(), self.plan.settings.max_eval_batches)
         return evaluate(model, evaluators, ctx)
 
-    def _train(self, name: str, student: TappedNet, method: Method, source: Any, optim: dict[str, Any],
-               settings: TrainerSettings, data: Any, folder: Path, key: str, seed: int, selection: str) -> Distiller:
+    def _train(
+        self,
+        name: str,
+        student: TappedNet,
+        method: Method,
+        source: Any,
+        optim: dict[str, Any],
+        settings: TrainerSettings,
+        data: Any,
+        folder: Path,
+        key: str,
+        seed: int,
+        selection: str,
+    ) -> Distiller:
         loader = data.train_loader(seed)
         steps = min(len(loader), settings.max_train_batches or len(loader))
-        context = Context(seed, max_epochs=settings.max_epochs, steps_per_epoch=steps, num_train=data.num_train,
-                          num_classes=data.num_classes)
-        module = Distiller(student, method, source, nodes.build(optim["optimizer"], "optim.optimizer"),
-                           # A schedule over the whole training is as long as the training, caps included.
-                           nodes.build(optim["schedule"], "optim.schedule", T_max=settings.max_epochs,
-                                       total_iters=settings.max_epochs) if optim.get("schedule") else None,
-                           context, settings.gradient_clip, settings.channels_last)
+        context = Context(
+            seed,
+            max_epochs=settings.max_epochs,
+            steps_per_epoch=steps,
+            num_train=data.num_train,
+            num_classes=data.num_classes,
+        )
+        module = Distiller(
+            student,
+            method,
+            source,
+            nodes.build(optim["optimizer"], "optim.optimizer"),
+            # A schedule over the whole training is as long as the training, caps included.
+            nodes.build(
+                optim["schedule"],
+                "optim.schedule",
+                T_max=settings.max_epochs,
+                total_iters=settings.max_epochs,
+            )
+            if optim.get("schedule")
+            else None,
+            context,
+            settings.gradient_clip,
+            settings.channels_last,
+        )
         torch.manual_seed(derive(seed, _BUILD))
         module.dry_run(next(iter(loader)))
         best = [BestValidation(data.eval_loader("val"), method)] if selection == "best_val" else []
         blocks = Blocks(loader, settings.max_train_batches, whole=settings.devices == 1)
-        self.costs[name] = fit(module, blocks, settings, folder, name, key, callbacks=best,
-                               loggers=self.loggers(name), label=self._label(name))
+        self.costs[name] = fit(
+            module,
+            blocks,
+            settings,
+            folder,
+            name,
+            key,
+            callbacks=best,
+            loggers=partial(self.loggers, name),
+            label=self._label(name),
+        )
         self.histories[name] = module.history
         return module
 
@@ -173,8 +257,19 @@ class RunContext:
         with self.zoo.entry(plan.key) as folder:
             if plan.checkpoint is None:
                 method = nodes.build(plan.config["method"], "teacher.method")
-                self._train("teacher", net, method, None, plan.config["optim"], plan.settings, plan.data, folder,
-                            f"teacher/{plan.key}", plan.seed, "last")
+                self._train(
+                    "teacher",
+                    net,
+                    method,
+                    None,
+                    plan.config["optim"],
+                    plan.settings,
+                    plan.data,
+                    folder,
+                    f"teacher/{plan.key}",
+                    plan.seed,
+                    "last",
+                )
             frozen = Frozen(net, plan.key)
             self.parameters["teacher"] = count_parameters(net.net)
             known = self.zoo.metrics(folder, self.plan.evaluation)
@@ -188,28 +283,32 @@ class RunContext:
         """Puts the record of the teacher's outputs in front of it, where it is exact and small enough."""
         if not self.plan.may_record:
             return teacher
-        key = digest({
-            "teacher": teacher.key,
-            "data": self.plan.config["data"],
-            "content": self.data.fingerprint,
-            "seed": self.seed,
-            "taps": _side(method, "teacher"),
-            "numerics": [self.plan.settings.precision, self.plan.settings.channels_last],
-            "batches": self.plan.settings.max_train_batches,
-        })[:16]
+        key = digest(
+            {
+                "teacher": teacher.key,
+                "data": self.plan.config["data"],
+                "content": self.data.fingerprint,
+                "seed": self.seed,
+                "taps": _side(method, "teacher"),
+                "numerics": [self.plan.settings.precision, self.plan.settings.channels_last],
+                "batches": self.plan.settings.max_train_batches,
+            }
+        )[:16]
         return Recorded(teacher, self.zoo.root / "views" / key, key)
 
     def _label(self, name: str) -> str:
         plan = self.plan
         own = name in ("student", "teacher")
-        return f"{plan.slug} s{plan.seed} " + (name if name == "teacher" else plan.arm if own else f"{plan.arm} {name}")
+        return f"{plan.slug} s{plan.seed} " + (
+            name if name == "teacher" else plan.arm if own else f"{plan.arm} {name}"
+        )
 
     def _device(self) -> torch.device:
         accelerator = self.plan.settings.accelerator
-        return torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
+        return torch.device(
+            "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
+        )
 
 
 def _side(method: Method, side: str) -> dict[str, str]:
     return {name: tap if isinstance(tap, str) else tap[side] for name, tap in method.taps.items()}
-
-

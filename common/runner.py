@@ -43,7 +43,9 @@ def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = Tru
         )
     paths = plans[0].config["paths"]
     runs, zoo = Path(paths["runs"]), Zoo(Path(paths["zoo"]))
-    _check_own_teachers(plans, zoo)
+    loggers.check(plans[0].config["logger"])
+    for plan in plans:
+        RunContext(plan, runs, zoo).check()
     for key, folder in (("paths.runs", runs), ("paths.zoo", zoo.root)):
         _make_folder(key, folder)
     if settings.threads is not None:
@@ -75,37 +77,50 @@ def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, force: bool) -> dict[str, Any]
                 stale.unlink()
         started, clock = time.time(), time.perf_counter()
         make = plan.config["logger"]
-        ctx = RunContext(plan, folder, zoo, lambda name: nodes.build(
-            {**make, "_partial_": True}, "logger")(plan, folder, name) if make else [])
+        ctx = RunContext(
+            plan,
+            folder,
+            zoo,
+            lambda name: (
+                nodes.build({**make, "_partial_": True}, "logger")(plan, folder, name) if make else []
+            ),
+        )
         outcome: dict[str, Any] = {"status": "finished", "metrics": {}}
         try:
             outcome["metrics"] = nodes.build(plan.config["procedure"], f"arms.{plan.arm}.procedure").run(ctx)
         except Exception as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            outcome = {"status": "failed", "metrics": {}, "reason": reason, "traceback": traceback.format_exc()}
+            outcome = {
+                "status": "failed",
+                "metrics": {},
+                "reason": reason,
+                "traceback": traceback.format_exc(),
+            }
         finally:
             loggers.finish(outcome["metrics"])
         record = {
-            "key": plan.key, "slug": plan.slug, "family": plan.family, "arm": plan.arm, "scale": plan.scale,
-            "seed": plan.seed, "series": plan.series, "evaluation": plan.evaluation, **outcome,
-            "config": plan.config, "overrides": plan.config["overrides"],
+            "key": plan.key,
+            "slug": plan.slug,
+            "family": plan.family,
+            "arm": plan.arm,
+            "scale": plan.scale,
+            "seed": plan.seed,
+            "series": plan.series,
+            "evaluation": plan.evaluation,
+            **outcome,
+            "config": plan.config,
+            "overrides": plan.config["overrides"],
             "data": getattr(plan.data, "description", None),
-            "selection": plan.config["selection"], "parameters": ctx.parameters,
+            "selection": plan.config["selection"],
+            "parameters": ctx.parameters,
             "teacher": {"key": plan.teacher.key, "metrics": ctx.teacher_metrics} if plan.teacher else None,
-            "costs": ctx.costs, "started": started, "wall_seconds": time.perf_counter() - clock,
+            "costs": ctx.costs,
+            "started": started,
+            "wall_seconds": time.perf_counter() - clock,
             **records.provenance(),
         }
         records.write(path, record)
         return record
-
-
-def _check_own_teachers(plans: list[ArmPlan], zoo: Zoo) -> None:
-    """Loads each teacher that was brought along once, so that one that does not fit stops the run before it starts."""
-    seen = set()
-    for plan in plans:
-        if plan.teacher and plan.teacher.checkpoint and plan.teacher.key not in seen:
-            seen.add(plan.teacher.key)
-            RunContext(plan, Path(), zoo).own_teacher()
 
 
 def _make_folder(key: str, folder: Path) -> None:
@@ -115,7 +130,9 @@ def _make_folder(key: str, folder: Path) -> None:
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise UserError(f"{key}={folder} cannot be used as a folder ({reason}); choose another path") from error
+        raise UserError(
+            f"{key}={folder} cannot be used as a folder ({reason}); choose another path"
+        ) from error
 
 
 def _trim_views(zoo: Zoo, plans: list[ArmPlan]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from common.artifacts import DamagedArtifact, digest, read_json, write_json
+from common.artifacts import DamagedArtifactError, digest, read_json, write_json
 
 # Raised when the training code changes what a teacher's configuration produces.
 RECIPE_VERSION = 1
@@ -39,7 +39,9 @@ class Zoo:
         """Metrics of an earlier evaluation with the same settings."""
         return self._meta(folder).get("evaluations", {}).get(evaluation)
 
-    def describe(self, folder: Path, config: dict[str, Any], evaluation: str, metrics: dict[str, float]) -> None:
+    def describe(
+        self, folder: Path, config: dict[str, Any], evaluation: str, metrics: dict[str, float]
+    ) -> None:
         """Adds an evaluation to the teacher's ``meta.json``."""
         meta = self._meta(folder)
         evaluations = {**meta.get("evaluations", {}), evaluation: metrics}
@@ -51,6 +53,6 @@ class Zoo:
             return {}
         try:
             return read_json(path)
-        except DamagedArtifact as error:
+        except DamagedArtifactError as error:
             warnings.warn(f"{error}; the teacher is evaluated again", stacklevel=3)
             return {}

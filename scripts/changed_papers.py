@@ -1,6 +1,6 @@
 """Names the papers that a change touches, one a line; a change in common/ names one of each family.
 
-    python scripts/changed_papers.py [base]       compares with a git revision, origin/main by default
+python scripts/changed_papers.py [base]       compares with a git revision, origin/main by default
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def families() -> dict[str, str]:
     """Slug -> family, from the recipes."""
-    nodes = [yaml.safe_load(p.read_text(encoding="utf-8"))["paper"] for p in (ROOT / "conf/paper").glob("*.yaml")]
+    nodes = [
+        yaml.safe_load(p.read_text(encoding="utf-8"))["paper"] for p in (ROOT / "conf/paper").glob("*.yaml")
+    ]
     return {node["slug"]: node["family"] for node in sorted(nodes, key=lambda node: node["slug"])}
 
 
@@ -41,7 +43,9 @@ def touched(paths: Iterable[str], known: dict[str, str]) -> list[str]:
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("base", nargs="?", default="origin/main")
     base = parser.parse_args().base
     command = ["git", "-C", str(ROOT), "diff", "--name-only", f"{base}...HEAD"]

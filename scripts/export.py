@@ -17,7 +17,9 @@ sys.path.insert(0, str(ROOT))
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--to", choices=["state_dict", "torch_export", "onnx"], default="torch_export")
     parser.add_argument("--out", type=Path, required=True)

@@ -1,6 +1,6 @@
 """Starts a paper: a folder, a recipe, claims and a test that fails until the method is written.
 
-    python scripts/new_paper.py <slug> [--title "..."] [--arxiv 2401.00001] [--family vision_kd]
+python scripts/new_paper.py <slug> [--title "..."] [--arxiv 2401.00001] [--family vision_kd]
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class {name}(Method):
         return {{"{slug}": {slug}_loss(student.logits, teacher.logits, batch["y"])}}
 '''
 
-RECIPE = '''# @package _global_
+RECIPE = """# @package _global_
 defaults:
   - override /data: vision_${{scale}}
   - override /teacher: vision_${{scale}}
@@ -68,9 +68,9 @@ arms:
   student: {{method: {{_target_: common.methods.CrossEntropy}}}}
   kd: {{method: {{_target_: common.methods.KD, temperature: 4.0}}}}
   {slug}: {{method: {{_target_: papers.{slug}.method.{name}}}}}
-'''
+"""
 
-CLAIMS = '''- id: beats_kd
+CLAIMS = """- id: beats_kd
   statement: "{title} beats plain distillation"
   source: "the paper's main table"
   kind: order
@@ -80,9 +80,9 @@ CLAIMS = '''- id: beats_kd
   margin: 0.0
   scales: [small]
   seeds: 5
-'''
+"""
 
-README = '''# {title}
+README = """# {title}
 
 ## Idea
 What is new, in two sentences.
@@ -105,7 +105,7 @@ Not run yet.
 
 ## Reference
 arXiv [{arxiv}](https://arxiv.org/abs/{arxiv})
-'''
+"""
 
 TEST = '''"""{title}: the loss against computations that share no code with it."""
 
@@ -142,7 +142,9 @@ def files(slug: str, title: str, arxiv: str, family: str) -> dict[str, str]:
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("slug", help="snake_case, the paper's acronym or two content words")
     parser.add_argument("--title", default=None)
     parser.add_argument("--arxiv", default="0000.00000")
@@ -151,7 +153,10 @@ def main() -> int:
     arguments = parser.parse_args()
     slug = arguments.slug
     if not re.fullmatch(r"[a-z][a-z0-9_]*", slug) or keyword.iskeyword(slug):
-        print(f"error: {slug} is not a slug; use small letters, digits and underscores, first a letter", file=sys.stderr)
+        print(
+            f"error: {slug} is not a slug; use small letters, digits and underscores, first a letter",
+            file=sys.stderr,
+        )
         return 2
     new = files(slug, arguments.title or slug.replace("_", " ").upper(), arguments.arxiv, arguments.family)
     taken = [path for path in new if (arguments.root / path).exists()]
@@ -163,7 +168,10 @@ def main() -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         print(path)
-    print(f"\nnext: write papers/{slug}/method.py, make tests/papers/test_{slug}.py pass, python run.py paper={slug} scale=smoke")
+    print(
+        f"\nnext: write papers/{slug}/method.py, make tests/papers/test_{slug}.py pass, "
+        f"then python run.py paper={slug} scale=smoke"
+    )
     return 0
 
 

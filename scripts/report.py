@@ -37,11 +37,20 @@ def identity_outcomes(slugs: list[str]) -> dict[str, bool]:
 
     from common.claims import load_claims
 
-    ids = sorted({c.test for s in slugs for c in load_claims(ROOT / "papers" / s / "claims.yaml") if c.kind == "identity"})
+    ids = sorted(
+        {
+            c.test
+            for s in slugs
+            for c in load_claims(ROOT / "papers" / s / "claims.yaml")
+            if c.kind == "identity"
+        }
+    )
     if not ids:
         return {}
     outcomes = _Outcomes()
-    pytest.main(["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *[str(ROOT / name) for name in ids]], [outcomes])
+    pytest.main(
+        ["-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *[str(ROOT / name) for name in ids]], [outcomes]
+    )
     return {name: outcomes.passed.get(name, False) for name in ids}
 
 
@@ -49,7 +58,10 @@ def recipes() -> list[dict[str, Any]]:
     """The ``paper`` node of every recipe."""
     import yaml
 
-    found = [yaml.safe_load(path.read_text(encoding="utf-8"))["paper"] for path in (ROOT / "conf/paper").glob("*.yaml")]
+    found = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))["paper"]
+        for path in (ROOT / "conf/paper").glob("*.yaml")
+    ]
     return sorted(found, key=lambda recipe: recipe["slug"])
 
 
@@ -62,12 +74,16 @@ def update_index() -> None:
     for recipe in known:
         path = ROOT / "papers" / recipe["slug"] / "results.json"
         verdicts[recipe["slug"]] = tally(json.loads(path.read_text()) if path.exists() else None)
-    replace_between(ROOT / "README.md", "<!-- papers:begin -->", "<!-- papers:end -->", index(known, verdicts))
+    replace_between(
+        ROOT / "README.md", "<!-- papers:begin -->", "<!-- papers:end -->", index(known, verdicts)
+    )
 
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("papers", nargs="*", help="slugs; all by default")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the runs")
     parser.add_argument("--data", default=None, help="folder of data files, where settings need them")
@@ -94,7 +110,9 @@ def main() -> int:
                 print(f"{slug}: no finished records in {arguments.runs}; nothing is changed")
                 continue
             folder = ROOT / "papers" / slug
-            (folder / "results.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            (folder / "results.json").write_text(
+                json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+            )
             replace_between(folder / "README.md", BEGIN, END, render(found))
             print(f"{slug}: {len(found['settings'])} settings written")
     except UserError as error:

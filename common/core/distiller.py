@@ -159,7 +159,9 @@ class Distiller(L.LightningModule):
         row["epoch"] = self.current_epoch
         bad = [name for name, value in row.items() if value != value or abs(value) == float("inf")]
         if bad:
-            raise FloatingPointError(f"{bad[0]} is {row[bad[0]]} in epoch {self.current_epoch}; lower the learning rate")
+            raise FloatingPointError(
+                f"{bad[0]} is {row[bad[0]]} in epoch {self.current_epoch}; lower the learning rate"
+            )
         self.history.append(row)
         for logger in self.loggers:
             logger.log_metrics(row, step=self.current_epoch)
@@ -180,9 +182,9 @@ class Distiller(L.LightningModule):
 class Blocks:
     """Hands Lightning blocks of batches instead of batches.
 
-    Lightning spends 0.4 to 1 ms on every batch in hooks, wrappers and progress records, as much as a small network's whole
-    step. A block of an epoch's batches pays that once. With several devices a block is one batch, because the wrapper that
-    synchronises gradients expects one backward pass a call.
+    Lightning spends 0.4 to 1 ms on every batch in hooks, wrappers and progress records, as much as a small
+    network's whole step. A block of an epoch's batches pays that once. With several devices a block is one batch,
+    because the wrapper that synchronises gradients expects one backward pass a call.
 
     Args:
         loader: yields batches; its ``sampler.set_epoch`` is kept in reach of Lightning.

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
-from common.artifacts import DamagedArtifact, load_checkpoint, load_tensors, save_tensors
+from common.artifacts import DamagedArtifactError, load_checkpoint, load_tensors, save_tensors
 from common.core.progress import ProgressLine
 
 
@@ -27,7 +27,7 @@ class TrainerSettings:
         accelerator, devices, precision: as in Lightning.
         gradient_clip: largest gradient norm, None for none.
         channels_last: memory format of convolution weights; faster, and equal up to rounding.
-        threads: CPU threads, None for torch's choice. Sums depend on it in the last bits, so it belongs to the run's key.
+        threads: CPU threads, None for torch's choice. Sums depend on it in the last bits, so the run's key does too.
         checkpoint_seconds: least time between two resumable checkpoints.
         max_train_batches, max_eval_batches: caps an epoch, None for all batches.
     """
@@ -67,7 +67,9 @@ class Resumable(Checkpoint):
         """Takes over what earlier processes spent."""
         self._before = (state_dict["wall_seconds"], state_dict["cpu_seconds"])
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Signs the checkpoint with the run's key."""
         checkpoint["distillery_key"] = self._key
 
@@ -91,14 +93,17 @@ def fit(
     name: str,
     key: str,
     *,
-    loggers: list[Any] | None = None,
+    loggers: Callable[[], list[Any]] = list,
     callbacks: list[Callback] | None = None,
     label: str = "",
 ) -> dict[str, float]:
     """Trains ``module`` for ``settings.max_epochs``; the state at the end is loaded into it.
 
-    ``folder/<name>.safetensors`` is the finished state, ``folder/<name>.ckpt`` the way there. Both carry ``key``: a file
-    that is damaged or belongs to another run is named in a warning, removed, and the training done again.
+    ``folder/<name>.safetensors`` is the finished state, ``folder/<name>.ckpt`` the way there. Both carry ``key``: a
+    file that is damaged or belongs to another run is named in a warning, removed, and the training done again.
+
+    Args:
+        loggers: makes the loggers; called when there is something to train.
 
     Returns:
         ``wall_seconds`` and ``cpu_seconds`` of the training, over all processes that took part.
@@ -118,7 +123,7 @@ def fit(
         devices=settings.devices,
         precision=settings.precision,
         num_sanity_val_steps=0,
-        logger=loggers or False,
+        logger=loggers() or False,
         callbacks=[ProgressLine(label or name), *(callbacks or []), resumable],
         enable_checkpointing=True,
         enable_progress_bar=False,
@@ -141,7 +146,7 @@ def _load_finished(module: L.LightningModule, path: Path, key: str) -> dict[str,
     try:
         tensors, meta = load_tensors(path, key)
         module.load_state_dict(tensors)
-    except (DamagedArtifact, RuntimeError) as error:
+    except (DamagedArtifactError, RuntimeError) as error:
         warnings.warn(f"{str(error).splitlines()[0]}; it is removed and made again", stacklevel=3)
         path.unlink()
         return None
@@ -157,7 +162,7 @@ def _resumable(path: Path, key: str) -> bool:
         return False
     try:
         load_checkpoint(path, key)
-    except DamagedArtifact as error:
+    except DamagedArtifactError as error:
         warnings.warn(f"{error}; it is removed and the training starts again", stacklevel=3)
         path.unlink()
         return False
@@ -168,6 +173,13 @@ def _hush() -> None:
     # Lightning announces devices, tips and the end of training each time; a sweep makes hundreds of trainers.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for pattern in (".*does not have many workers.*", ".*`LearningRateMonitor`.*", ".*logging interval.*",
-                    ".*checkpoint directory.*", ".*LeafSpec.*", ".*GPU available but not used.*", ".*val_dataloader.*"):
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*`LearningRateMonitor`.*",
+        ".*logging interval.*",
+        ".*checkpoint directory.*",
+        ".*LeafSpec.*",
+        ".*GPU available but not used.*",
+        ".*val_dataloader.*",
+    ):
         warnings.filterwarnings("ignore", message=pattern)

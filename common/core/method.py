@@ -40,7 +40,7 @@ class Method(nn.Module):
         return batch
 
     def inputs(self, batch: Batch) -> tuple[Any, ...]:
-        """Positional arguments of the networks. The teacher gets ``x_teacher`` in place of ``x`` where a batch has it."""
+        """Positional arguments of the networks; the teacher gets ``x_teacher`` for ``x`` where a batch has it."""
         return (batch["x"],)
 
     def loss(

@@ -32,7 +32,9 @@ class ProgressLine(Callback):
         self._shown = now
         left = (now - self._started) / max(1, done - self._first_epoch) * (total - done)
         history = getattr(pl_module, "history", None)
-        loss = sum(v for k, v in history[-1].items() if k.startswith("train/loss/")) if history else float("nan")
+        loss = (
+            sum(v for k, v in history[-1].items() if k.startswith("train/loss/")) if history else float("nan")
+        )
         sys.stderr.write(f"\r\x1b[2K{self._label}  epoch {done}/{total}  loss {loss:.4f}  {left:.0f} s left")
         sys.stderr.flush()
 

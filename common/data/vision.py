@@ -15,8 +15,8 @@ from common.data.loader import ViewLoader
 from common.data.views import make_view, make_views
 from common.errors import nearest
 
-# Statistics are summed over pieces: a whole set in float64 would take eight times its memory.
-_PIECE = 1024
+# Sums of 256 squared bytes are below 2**24, hence exact in float32, which is ten times as fast as integers.
+_PIECE = 256
 
 
 class VisionData:
@@ -141,14 +141,14 @@ class VisionData:
 
     @cached_property
     def _statistics(self) -> tuple[list[float], list[float]]:
-        total = torch.zeros(self.channels, dtype=torch.int64)
-        squares = torch.zeros(self.channels, dtype=torch.int64)
-        count = 0
-        for piece in self.splits["train"].x.split(_PIECE):
-            pixels = piece.reshape(-1, self.channels).to(torch.int32)
+        x = self.splits["train"].x
+        total, squares = torch.zeros(2, x[0].numel(), dtype=torch.float64)
+        for piece in x.split(_PIECE):
+            pixels = piece.reshape(len(piece), -1).to(torch.float32)
             total += pixels.sum(0)
             squares += (pixels * pixels).sum(0)
-            count += len(pixels)
+        count = x.numel() // self.channels
+        total, squares = (t.view(-1, self.channels).sum(0).long() for t in (total, squares))
         # Python's integers neither round nor overflow: a constant channel has variance 0 exactly.
         sums = list(zip(total.tolist(), squares.tolist(), strict=True))
         variances = [(square * count - one * one) / count**2 for one, square in sums]

@@ -24,7 +24,9 @@ class Accuracy:
         logits, labels = ctx.predictions(model, self.split)
         classes = logits.shape[1]
         return {
-            f"{self.split}/top{k}": float(multiclass_accuracy(logits, labels, classes, top_k=k, average="micro"))
+            f"{self.split}/top{k}": float(
+                multiclass_accuracy(logits, labels, classes, top_k=k, average="micro")
+            )
             for k in self.top
             if k < classes
         }

@@ -24,6 +24,9 @@ class Fidelity:
         teacher, _ = ctx.predictions(ctx.teacher, self.split)
         agreement = (student.argmax(1) == teacher.argmax(1)).double().mean()
         divergence = F.kl_div(
-            student.double().log_softmax(1), teacher.double().log_softmax(1), reduction="batchmean", log_target=True
+            student.double().log_softmax(1),
+            teacher.double().log_softmax(1),
+            reduction="batchmean",
+            log_target=True,
         )
         return {f"{self.split}/agreement": float(agreement), f"{self.split}/teacher_kl": float(divergence)}

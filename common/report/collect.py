@@ -16,7 +16,9 @@ from common.plan import ArmPlan
 from common.runner import plan_all
 
 
-def results(slug: str, runs: Path, identities: Mapping[str, bool], data: str | None = None) -> dict[str, Any] | None:
+def results(
+    slug: str, runs: Path, identities: Mapping[str, bool], data: str | None = None
+) -> dict[str, Any] | None:
     """Everything that the finished records of a paper say; None when there are none.
 
     Args:
@@ -36,8 +38,14 @@ def results(slug: str, runs: Path, identities: Mapping[str, bool], data: str | N
     return {"slug": slug, "settings": blocks} if blocks else None
 
 
-def _block(slug: str, scale: str, words: tuple[str, ...], found: list[dict[str, Any]],
-           identities: Mapping[str, bool], data: str | None) -> dict[str, Any] | None:
+def _block(
+    slug: str,
+    scale: str,
+    words: tuple[str, ...],
+    found: list[dict[str, Any]],
+    identities: Mapping[str, bool],
+    data: str | None,
+) -> dict[str, Any] | None:
     paths = [f"paths.data={data}"] if data else []
     try:
         plans = plan_all(configuration.compose([f"paper={slug}", f"scale={scale}", *words, *paths]))
@@ -48,7 +56,9 @@ def _block(slug: str, scale: str, words: tuple[str, ...], found: list[dict[str, 
     own = [r for r in found if r["series"] in series]
     stale = sum(tuple(r["overrides"]) == words and r["series"] not in series for r in found)
     if stale:
-        warnings.warn(f"{slug}: {stale} records of {scale} are of an earlier recipe and left out", stacklevel=2)
+        warnings.warn(
+            f"{slug}: {stale} records of {scale} are of an earlier recipe and left out", stacklevel=2
+        )
     values = by_arm(plans, own)
     if not values:
         return None
@@ -70,11 +80,23 @@ def _block(slug: str, scale: str, words: tuple[str, ...], found: list[dict[str, 
     }
 
 
-def _claim(claim: Any, values: Any, scale: str, data: str | None, identities: Mapping[str, bool]) -> dict[str, Any]:
+def _claim(
+    claim: Any, values: Any, scale: str, data: str | None, identities: Mapping[str, bool]
+) -> dict[str, Any]:
     verdict = judge(claim, values, scale, data=data or "", tests=identities)
-    return {"id": claim.id, "kind": claim.kind, "statement": claim.statement, "source": claim.source,
-            "metric": claim.metric, "verdict": verdict.verdict, "estimate": verdict.estimate, "low": verdict.low,
-            "high": verdict.high, "seeds": verdict.n, "reason": verdict.reason}
+    return {
+        "id": claim.id,
+        "kind": claim.kind,
+        "statement": claim.statement,
+        "source": claim.source,
+        "metric": claim.metric,
+        "verdict": verdict.verdict,
+        "estimate": verdict.estimate,
+        "low": verdict.low,
+        "high": verdict.high,
+        "seeds": verdict.n,
+        "reason": verdict.reason,
+    }
 
 
 def _arm(plan: ArmPlan, own: list[dict[str, Any]], by_seed: dict[int, dict[str, float]]) -> dict[str, Any]:
@@ -84,7 +106,9 @@ def _arm(plan: ArmPlan, own: list[dict[str, Any]], by_seed: dict[int, dict[str, 
         "seeds": sorted(by_seed),
         "metrics": {name: summary({s: m[name] for s, m in by_seed.items() if name in m}) for name in names},
         "parameters": mine[0]["parameters"],
-        "cpu_seconds": _mean(sum(c["cpu_seconds"] for n, c in r["costs"].items() if n != "teacher") for r in mine),
+        "cpu_seconds": _mean(
+            sum(c["cpu_seconds"] for n, c in r["costs"].items() if n != "teacher") for r in mine
+        ),
     }
 
 
@@ -94,16 +118,26 @@ def summary(values: Mapping[int, float]) -> dict[str, Any]:
     if len(values) == 1:
         # One value says nothing about its own uncertainty, and JSON has no infinity.
         std = low = high = None
-    return {"mean": mean, "std": std, "low": low, "high": high, "values": {str(s): values[s] for s in sorted(values)}}
+    return {
+        "mean": mean,
+        "std": std,
+        "low": low,
+        "high": high,
+        "values": {str(s): values[s] for s in sorted(values)},
+    }
 
 
 def _teacher(own: list[dict[str, Any]]) -> dict[str, Any] | None:
-    by_seed = {r["seed"]: r["teacher"]["metrics"] for r in own if r.get("teacher") and r["teacher"]["metrics"]}
+    by_seed = {
+        r["seed"]: r["teacher"]["metrics"] for r in own if r.get("teacher") and r["teacher"]["metrics"]
+    }
     if not by_seed:
         return None
     names = list(next(iter(by_seed.values())))
-    return {"seeds": sorted(by_seed),
-            "metrics": {name: summary({s: m[name] for s, m in by_seed.items() if name in m}) for name in names}}
+    return {
+        "seeds": sorted(by_seed),
+        "metrics": {name: summary({s: m[name] for s, m in by_seed.items() if name in m}) for name in names},
+    }
 
 
 def _mean(values: Iterable[float]) -> float:

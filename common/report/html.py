@@ -20,12 +20,16 @@ th:first-child,td:first-child,.claims td,.claims th{text-align:left}
 
 def page(recipes: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:
     """HTML of all papers that have results; a pure function of recipes and ``results.json`` files."""
-    parts = ["<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
-             f"<title>Distillery</title><style>{_STYLE}</style><h1>Distillery: what was measured</h1>"]
+    parts = [
+        "<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
+        f"<title>Distillery</title><style>{_STYLE}</style><h1>Distillery: what was measured</h1>",
+    ]
     for recipe in recipes:
         found = results.get(recipe["slug"])
         link = f"<a href='https://arxiv.org/abs/{recipe['arxiv']}'>{escape(recipe['title'])}</a>"
-        parts.append(f"<h2 id='{recipe['slug']}'>{recipe['slug']}</h2><p>{link}, {escape(recipe['family'])}</p>")
+        parts.append(
+            f"<h2 id='{recipe['slug']}'>{recipe['slug']}</h2><p>{link}, {escape(recipe['family'])}</p>"
+        )
         blocks = found["settings"] if found else []
         parts += [_block(block) for block in blocks] or ["<p class='note'>Not run yet.</p>"]
     return "\n".join(parts) + "\n"
@@ -38,7 +42,14 @@ def _block(block: dict[str, Any]) -> str:
     if block["teacher"]:
         rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
     for name, arm in block["arms"].items():
-        rows.append([name, *(cell(arm["metrics"].get(n)) for n in names), gap(block, name), f"{arm['cpu_seconds']:.1f}"])
+        rows.append(
+            [
+                name,
+                *(cell(arm["metrics"].get(n)) for n in names),
+                gap(block, name),
+                f"{arm['cpu_seconds']:.1f}",
+            ]
+        )
     head = ["arm", *names, f"{block['objective']} - {block['baseline']}", "CPU s"]
     note = escape(where) + (f", on {escape(block['data'])}" if block["data"] else "")
     return f"<p class='note'>{note}</p>{_table(head, rows)}{_claims(block['claims'])}"
@@ -53,7 +64,9 @@ def _claims(claims: list[dict[str, Any]]) -> str:
     rows = []
     for claim in claims:
         kind = claim["verdict"].split()[0]
-        rows.append(f"<tr><td class='{kind}'>{claim['verdict']}</td><td>{escape(claim['statement'])}</td>"
-                    f"<td>{escape(claim['reason'])}</td><td>{escape(claim['source'])}</td></tr>")
+        rows.append(
+            f"<tr><td class='{kind}'>{claim['verdict']}</td><td>{escape(claim['statement'])}</td>"
+            f"<td>{escape(claim['reason'])}</td><td>{escape(claim['source'])}</td></tr>"
+        )
     head = "<tr><th>verdict</th><th>claim</th><th>found, with 95 % interval</th><th>source</th></tr>"
     return f"<table class='claims'>{head}{''.join(rows)}</table>"

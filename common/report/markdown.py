@@ -20,7 +20,7 @@ def render(results: dict[str, Any] | None) -> str:
 def _block(block: dict[str, Any]) -> str:
     where = f"`scale={block['scale']}`" + "".join(f" `{word}`" for word in block["overrides"])
     head = f"**{where}**" + (f", on {block['data']}." if block["data"] else ".")
-    head += f" Mean ± standard deviation over {_seeds(block)}; the last column compares with `{block['baseline']}`, seed by seed."
+    head += f" Mean ± standard deviation over {_seeds(block)}; differences to `{block['baseline']}` are paired by seed."
     if block["scale"] != "paper":
         head += " A miniature: its numbers are not comparable with the paper's, its directions may be."
     return "\n\n".join([head, _table(block), _claims(block)])
@@ -37,7 +37,9 @@ def columns(block: dict[str, Any]) -> list[str]:
         return block["columns"]
     names = [block["objective"]]
     for arm in block["arms"].values():
-        names += [n for n in arm["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n]
+        names += [
+            n for n in arm["metrics"] if n not in names and not n.startswith("train/") and "_gen" not in n
+        ]
     return names[:_MOST_COLUMNS]
 
 
@@ -48,7 +50,14 @@ def _table(block: dict[str, Any]) -> str:
     if block["teacher"]:
         rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
     for name, arm in block["arms"].items():
-        rows.append([name, *(cell(arm["metrics"].get(n)) for n in names), gap(block, name), f"{arm['cpu_seconds']:.1f}"])
+        rows.append(
+            [
+                name,
+                *(cell(arm["metrics"].get(n)) for n in names),
+                gap(block, name),
+                f"{arm['cpu_seconds']:.1f}",
+            ]
+        )
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -76,7 +85,9 @@ def _claims(block: dict[str, Any]) -> str:
     lines = ["| verdict | claim | found, with 95 % interval | seeds | source |", "|---|---|---|---:|---|"]
     for claim in block["claims"]:
         statement = claim["statement"] + (f" (`{claim['metric']}`)" if claim["metric"] else "")
-        lines.append(f"| {claim['verdict']} | {statement} | {claim['reason']} | {claim['seeds'] or ''} | {claim['source']} |")
+        lines.append(
+            f"| {claim['verdict']} | {statement} | {claim['reason']} | {claim['seeds'] or ''} | {claim['source']} |"
+        )
     return "\n".join(lines)
 
 
@@ -99,7 +110,9 @@ def index(recipes: list[dict[str, Any]], verdicts: dict[str, str]) -> str:
     for recipe in sorted(recipes, key=lambda r: (r["family"], r["slug"])):
         link = f"[{recipe['slug']}](papers/{recipe['slug']}/README.md)"
         arxiv = f"[{recipe['arxiv']}](https://arxiv.org/abs/{recipe['arxiv']})"
-        lines.append(f"| {link} | {recipe['family']} | {recipe['title']} | {arxiv} | {verdicts[recipe['slug']]} |")
+        lines.append(
+            f"| {link} | {recipe['family']} | {recipe['title']} | {arxiv} | {verdicts[recipe['slug']]} |"
+        )
     return "\n".join(lines)
 
 

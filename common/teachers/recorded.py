@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.artifacts import DamagedArtifact, load_tensors, save_tensors
+from common.artifacts import DamagedArtifactError, load_tensors, save_tensors
 from common.core.method import Batch, Method
 from common.core.outputs import Context, Outputs
 from common.teachers.frozen import Frozen
@@ -54,7 +54,7 @@ class Recorded:
         try:
             self._rows, _ = load_tensors(path, f"{self._key}/{ctx.epoch}")
             self._reading = True
-        except DamagedArtifact as error:
+        except DamagedArtifactError as error:
             warnings.warn(f"{error}; the teacher's outputs of this epoch are computed again", stacklevel=2)
             path.unlink(missing_ok=True)
 
@@ -71,7 +71,9 @@ class Recorded:
 
     def _record(self, index: Tensor, values: dict[str, Tensor], ctx: Context) -> None:
         if self._rows is None:
-            self._rows = {k: torch.zeros((ctx.num_train, *v.shape[1:]), dtype=v.dtype) for k, v in values.items()}
+            self._rows = {
+                k: torch.zeros((ctx.num_train, *v.shape[1:]), dtype=v.dtype) for k, v in values.items()
+            }
         for name, value in values.items():
             self._rows[name][index] = value.cpu()
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from common.claims import Claim, group_records, judge, mean_interval
+from common.claims import Claim, judge, mean_interval
 
 # Quantiles 0.975 of Student's t from printed tables, by degrees of freedom.
 T = {1: 12.706205, 2: 4.302653, 4: 2.776445, 9: 2.262157}
@@ -252,15 +252,9 @@ def test_identity_is_what_its_test_says():
     assert (absent.verdict, absent.reason) == ("not run", "run pytest tests/x.py::test_y")
 
 
-# ---- records
-
-
-def record(arm, seed, value, status="finished"):
-    return {"arm": arm, "seed": seed, "status": status, "metrics": {"m": value}}
-
-
-def test_records_are_grouped_and_failed_ones_left_out():
-    records = [record("a", 1, 0.5), record("b", 1, 0.7, "failed"), record("a", 0, 0.6)]
-    assert group_records(records) == {"a": {0: {"m": 0.6}, 1: {"m": 0.5}}}
-    with pytest.raises(ValueError, match="arm 'a' has two records for seed 1"):
-        group_records([*records, record("a", 1, 0.9)])
+def test_order_between_two_metrics_of_one_arm():
+    claim = Claim("c", "s", "x", "order", metric="all", against="last", arms=("a", "a"), seeds=3)
+    runs = {"a": {seed: {"all": 0.9 + 0.001 * seed, "last": 0.8} for seed in range(3)}}
+    verdict = judge(claim, runs, "small")
+    assert verdict.verdict == "confirmed" and verdict.estimate == pytest.approx(0.101)
+    assert "no metric 'last'" in judge(claim, {"a": {s: {"all": 1.0} for s in range(3)}}, "small").reason

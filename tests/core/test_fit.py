@@ -41,7 +41,9 @@ class Loader:
         return SAMPLES // BATCH
 
     def __iter__(self):
-        order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(derive(7, self.sampler.epoch)))
+        order = torch.randperm(
+            SAMPLES, generator=torch.Generator().manual_seed(derive(7, self.sampler.epoch))
+        )
         for index in order.split(BATCH):
             yield {"x": self.x[index], "y": self.y[index], "index": index}
 
@@ -63,7 +65,9 @@ def net(width, seed, dropout=False):
     return TappedNet(inner, {}, [0.5], [0.25])
 
 
-def train(folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key="key", whole=True, best=False):
+def train(
+    folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key="key", whole=True, best=False
+):
     method = method or KD()
     student = net(4, 0, dropout=True)
     student.set_taps(dict(method.taps))
@@ -84,8 +88,15 @@ def train(folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key
     callbacks = [BestValidation(Loader(), method)] if best else []
     if kill is not None:
         callbacks.append(KillAt(kill))
-    fit(module, Blocks(loader, None, whole), TrainerSettings(EPOCHS, checkpoint_seconds=seconds), folder, "student",
-        key, callbacks=callbacks)
+    fit(
+        module,
+        Blocks(loader, None, whole),
+        TrainerSettings(EPOCHS, checkpoint_seconds=seconds),
+        folder,
+        "student",
+        key,
+        callbacks=callbacks,
+    )
     return module
 
 
@@ -218,7 +229,9 @@ def test_parameters_of_the_method_are_trained_and_saved(tmp_path):
     assert names
     fresh = VKD()
     torch.manual_seed(5)
-    assert groups is None or sum(len(g["params"]) for g in groups.param_groups) == len(list(module.parameters()))
+    assert groups is None or sum(len(g["params"]) for g in groups.param_groups) == len(
+        list(module.parameters())
+    )
     from common.artifacts import load_tensors
 
     saved, _ = load_tensors(tmp_path / "student.safetensors", "key/student")

@@ -43,7 +43,9 @@ def test_same_command_again_trains_nothing(folders):
 
 
 @pytest.mark.parametrize(
-    "words", [["logger=csv"], ["trainer.checkpoint_seconds=1"], ["trainer.accelerator=cpu"], ["arm=kd"]], ids=str
+    "words",
+    [["logger=csv"], ["trainer.checkpoint_seconds=1"], ["trainer.accelerator=cpu"], ["arm=kd"]],
+    ids=str,
 )
 def test_incidental_keys_run_nothing_again(folders, words):
     first = run([*SMOKE, *folders])
@@ -152,7 +154,7 @@ def test_record_says_what_a_sceptic_asks(folders):
     assert record["parameters"]["student"] > 0 < record["parameters"]["teacher"]
     assert record["key"].startswith("kd/smoke/kd/s0-")
     assert record["teacher"]["metrics"]["test/top1"] >= 0
-    assert "made up" in record["data"]
+    assert "made-up" in record["data"]
     assert {"git", "hardware", "wall_seconds", "started", "series", "costs"} <= record.keys()
 
 
@@ -164,18 +166,32 @@ def test_cache_is_refused_where_the_method_changes_the_teachers_input(folders):
 
 def test_recorded_and_computed_teacher_outputs_give_the_same_numbers(tmp_path, folders):
     recorded = metrics(run([*SMOKE, *folders]))
-    fresh = [f"paths.runs={tmp_path}/off", f"paths.zoo={tmp_path}/zoo_off", "logger=none", "teacher.cache=off"]
+    fresh = [
+        f"paths.runs={tmp_path}/off",
+        f"paths.zoo={tmp_path}/zoo_off",
+        "logger=none",
+        "teacher.cache=off",
+    ]
     assert metrics(run([*SMOKE, *fresh])) == recorded
 
 
 def command(tmp_path, name, *words):
-    return [sys.executable, str(ROOT / "run.py"), *words, f"paths.runs={tmp_path}/{name}/runs",
-            f"paths.zoo={tmp_path}/{name}/zoo", "logger=none", "trainer.checkpoint_seconds=0"]
+    return [
+        sys.executable,
+        str(ROOT / "run.py"),
+        *words,
+        f"paths.runs={tmp_path}/{name}/runs",
+        f"paths.zoo={tmp_path}/{name}/zoo",
+        "logger=none",
+        "trainer.checkpoint_seconds=0",
+    ]
 
 
 def spawn(arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def read(tmp_path, name):
@@ -211,7 +227,9 @@ def test_killed_at_any_moment_the_same_command_goes_on_to_the_same_bits(tmp_path
 
 @pytest.mark.slow
 def test_two_processes_share_one_teacher_and_both_finish(tmp_path):
-    processes = [spawn(command(tmp_path, "shared", *LONG, f"seed={seed}", "teacher.seed=0")) for seed in (0, 1)]
+    processes = [
+        spawn(command(tmp_path, "shared", *LONG, f"seed={seed}", "teacher.seed=0")) for seed in (0, 1)
+    ]
     for process in processes:
         out, err = process.communicate()
         assert process.returncode == 0, out + err

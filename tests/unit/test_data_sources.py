@@ -115,6 +115,16 @@ def test_statistics_against_torch():
     assert np.allclose(data.std, x.std((0, 1, 2), correction=0), atol=1e-12)
 
 
+def test_statistics_are_exact_for_the_brightest_images():
+    x = torch.full((600, 8, 8, 1), 255, dtype=torch.uint8)
+    x[0, 0, 0] = 254
+    options = {"name": "made", "description": "", "classes": 1}
+    data = VisionData({"train": Split(x, torch.zeros(600, dtype=torch.int64))}, **options)
+    share = 1 / x.numel()
+    assert np.isclose(data.mean[0], 1 - share / 255, rtol=1e-15)
+    assert np.isclose(data.std[0], (share * (1 - share)) ** 0.5 / 255, rtol=1e-12)
+
+
 def test_given_statistics_win_and_constant_channels_are_harmless():
     x = torch.full((4, 2, 2, 1), 200, dtype=torch.uint8)
     split = {"train": Split(x, torch.zeros(4, dtype=torch.int64))}
