@@ -59,6 +59,11 @@ class ArmPlan:
     teacher: TeacherPlan | None
     may_record: bool
 
+    def label(self, name: str) -> str:
+        """What a progress line calls the training ``name`` of this run."""
+        what = {"teacher": "teacher", "student": self.arm}.get(name, f"{self.arm} {name}")
+        return f"{self.slug} s{self.seed} {what}"
+
 
 def plan_arm(
     config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_data: dict[str, Any]

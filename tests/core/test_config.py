@@ -22,8 +22,14 @@ WRONG = [
     (["paper=kd", "student=resnet21"], r"student=resnet21 does not exist .* resnet20"),
     (["paper=kd", "seedd=1"], r"seedd is not a key .* did you mean seed"),
     (["paper=kd", "trainer.max_epoch=3"], r"did you mean trainer\.max_epochs"),
-    (["paper=kd", "arms.kd.method.temperatur=3"], r"write \+arms\.kd\.method\.temperatur=<value> .*kd\.method\.temperature or"),
-    (["paper=kd", "+arms.kd.method.temperatur=3"], r"temperatur is not an option of .*KD; did you mean temperature"),
+    (
+        ["paper=kd", "arms.kd.method.temperatur=3"],
+        r"write \+arms\.kd\.method\.temperatur=<value> .*kd\.method\.temperature or",
+    ),
+    (
+        ["paper=kd", "+arms.kd.method.temperatur=3"],
+        r"temperatur is not an option of .*KD; did you mean temperature",
+    ),
     (["paper=kd", "arm=kdd"], r"arm=kdd is not an arm of kd; did you mean kd"),
     (["paper=kd", "seed=one"], r"seed=one has to be a whole number"),
     (["paper=kd", "trainer.max_epochs=many"], r"trainer\.max_epochs=many is a str, but int is needed"),
@@ -45,7 +51,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    ("words", "message"), WRONG, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
 def test_wrong_configuration(words, message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         run([*words, f"paths.runs={tmp_path}/runs", f"paths.zoo={tmp_path}/zoo"])
@@ -89,11 +97,19 @@ def test_other_content_under_the_same_path_runs_again(tmp_path, folders):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: torch.save(small_cnn(10, in_channels=3, image_size=12, width=8).state_dict(), p),
-         r"it was trained for 10 classes and the data have 4"),
-        (lambda p: torch.save(small_cnn(4, in_channels=3, image_size=12, width=9).state_dict(), p), r"has shape"),
+        (
+            lambda p: torch.save(small_cnn(10, in_channels=3, image_size=12, width=8).state_dict(), p),
+            r"it was trained for 10 classes and the data have 4",
+        ),
+        (
+            lambda p: torch.save(small_cnn(4, in_channels=3, image_size=12, width=9).state_dict(), p),
+            r"has shape",
+        ),
         (lambda p: torch.save({"a": torch.zeros(2)}, p), r"weights missing and 1 unknown"),
-        (lambda p: torch.save(small_cnn(4, in_channels=3, image_size=12, width=8), p), r"holds more than tensors"),
+        (
+            lambda p: torch.save(small_cnn(4, in_channels=3, image_size=12, width=8), p),
+            r"holds more than tensors",
+        ),
         (lambda p: p.write_bytes(b"nothing"), r"cannot be read as weights|holds more than tensors"),
     ],
     ids=["classes", "width", "names", "pickled module", "garbage"],
@@ -103,7 +119,14 @@ def test_own_teacher_that_does_not_fit(tmp_path, make, message):
     words = own_data(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=message):
-        run([*words, f"teacher.checkpoint={tmp_path}/mine.pt", f"paths.runs={tmp_path}/r", f"paths.zoo={tmp_path}/z"])
+        run(
+            [
+                *words,
+                f"teacher.checkpoint={tmp_path}/mine.pt",
+                f"paths.runs={tmp_path}/r",
+                f"paths.zoo={tmp_path}/z",
+            ]
+        )
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -119,12 +142,16 @@ def test_exit_status_and_one_line_on_standard_error():
 
 
 def test_help_and_configuration_need_no_torch():
-    code = "import sys; sys.argv = ['run.py', *{words}]; import runpy\n" \
-           "try: runpy.run_path('run.py', run_name='__main__')\n" \
-           "except SystemExit as e: assert not e.code, e.code\n" \
-           "assert 'torch' not in sys.modules"
+    code = (
+        "import sys; sys.argv = ['run.py', *{words}]; import runpy\n"
+        "try: runpy.run_path('run.py', run_name='__main__')\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        "assert 'torch' not in sys.modules"
+    )
     for words in (["--help"], ["paper=kd", "--cfg", "job"]):
-        result = subprocess.run([sys.executable, "-c", code.format(words=words)], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code.format(words=words)], cwd=ROOT, capture_output=True, text=True
+        )
         assert result.returncode == 0, result.stderr
         assert "paper" in result.stdout
 
@@ -138,9 +165,13 @@ def test_paper_outside_the_repository(tmp_path, folders, monkeypatch):
         "from common.methods import KD\n\n\nclass Theirs(KD):\n    '''Their method.'''\n"
     )
     recipe = (ROOT / "conf/paper/kd.yaml").read_text().replace("slug: kd", "slug: theirs")
-    recipe = recipe.replace("_target_: common.methods.DKD, temperature: 4.0, alpha: 1.0, beta: 8.0",
-                            "_target_: theirs.method.Theirs")
+    recipe = recipe.replace(
+        "_target_: common.methods.DKD, temperature: 4.0, alpha: 1.0, beta: 8.0",
+        "_target_: theirs.method.Theirs",
+    )
     (package / "conf/paper/theirs.yaml").write_text(recipe)
     monkeypatch.syspath_prepend(str(tmp_path))
-    records = run(["hydra.searchpath=[pkg://theirs.conf]", "paper=theirs", "scale=smoke", "arm=dkd", *folders])
+    records = run(
+        ["hydra.searchpath=[pkg://theirs.conf]", "paper=theirs", "scale=smoke", "arm=dkd", *folders]
+    )
     assert records[0]["status"] == "finished" and records[0]["key"].startswith("theirs/smoke/dkd/")

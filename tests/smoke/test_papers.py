@@ -51,8 +51,16 @@ def test_published_protocol_is_what_the_paper_scale_carries():
 
 
 def test_published_protocol_runs_for_a_few_steps(folders):
-    made_up = ["data=synthetic", "data.image_size=32", "data.channels=3", "data.num_classes=20", "data.batch_size=16"]
+    made_up = [
+        "data=synthetic",
+        "data.image_size=32",
+        "data.channels=3",
+        "data.num_classes=20",
+        "data.batch_size=16",
+    ]
     limits = ["limit.epochs=1", "limit.train_batches=2", "limit.eval_batches=1", "trainer.threads=1"]
-    records = run(["paper=kd", "scale=paper", "arm=kd", *made_up, *limits, *folders, "data.views.x=crop_flip"])
+    records = run(
+        ["paper=kd", "scale=paper", "arm=kd", *made_up, *limits, *folders, "data.views.x=crop_flip"]
+    )
     assert records[0]["status"] == "finished", records[0].get("traceback")
     assert records[0]["parameters"]["student"] < records[0]["parameters"]["teacher"]

@@ -13,7 +13,9 @@ from common.report.markdown import BEGIN, END, between, index, render, tally
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SLUGS = sorted(path.parent.name for path in ROOT.glob("papers/*/__init__.py"))
-SOURCES = [p for folder in ("common", "papers", "scripts") for p in (ROOT / folder).rglob("*.py")] + [ROOT / "run.py"]
+SOURCES = [p for folder in ("common", "papers", "scripts") for p in (ROOT / folder).rglob("*.py")] + [
+    ROOT / "run.py"
+]
 HEADINGS = ["Idea", "What is reproduced", "Run it", "Results", "Implementation details", "Reference"]
 
 # Low to high; a part imports from its own row or from rows above it.
@@ -22,7 +24,18 @@ LAYERS = [
     {"losses"},
     {"core"},
     {"nets", "envs"},
-    {"data", "teachers", "evaluators", "methods", "nodes", "own_weights", "zoo", "records", "claims", "claim_files"},
+    {
+        "data",
+        "teachers",
+        "evaluators",
+        "methods",
+        "nodes",
+        "own_weights",
+        "zoo",
+        "records",
+        "claims",
+        "claim_files",
+    },
     {"plan"},
     {"loggers", "run_context", "export"},
     {"procedures", "config"},
@@ -54,7 +67,7 @@ def test_imports_point_downwards(path):
         assert not [n for n in names if n.split(".")[0] == "hydra"]
     if relative.parts[0] == "common":
         assert not [n for n in names if n.split(".")[0] == "papers"]
-        if len(relative.parts) > 1 and relative.stem != "__init__" or len(relative.parts) > 2:
+        if (len(relative.parts) > 1 and relative.stem != "__init__") or len(relative.parts) > 2:
             own = layer(relative.parts[1].removesuffix(".py"))
             used = {n.split(".")[1] for n in names if n.startswith("common.")}
             assert not [part for part in used if layer(part) > own]
@@ -109,14 +122,18 @@ def test_claims_name_arms_and_tests_that_exist(slug):
         assert set(claim.arms) <= set(recipe["arms"]), claim.id
         if claim.kind == "identity":
             file, name = claim.test.split("::")
-            functions = [n.name for n in ast.parse((ROOT / file).read_text()).body if isinstance(n, ast.FunctionDef)]
+            functions = [
+                n.name for n in ast.parse((ROOT / file).read_text()).body if isinstance(n, ast.FunctionDef)
+            ]
             assert name in functions, claim.id
 
 
 def test_index_of_the_main_page_comes_from_recipes_and_results():
     recipes, verdicts = [], {}
     for slug in SLUGS:
-        recipes.append(yaml.safe_load((ROOT / f"conf/paper/{slug}.yaml").read_text(encoding="utf-8"))["paper"])
+        recipes.append(
+            yaml.safe_load((ROOT / f"conf/paper/{slug}.yaml").read_text(encoding="utf-8"))["paper"]
+        )
         path = ROOT / "papers" / slug / "results.json"
         verdicts[slug] = tally(json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
