@@ -181,7 +181,7 @@ class RunContext:
         evaluators = {
             k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n
         }
-        ctx = Evaluation(self.data, teacher, self._device(), self.plan.settings.max_eval_batches)
+        ctx = Evaluation(self.data, teacher, self.plan.settings.device, self.plan.settings.max_eval_batches)
         return evaluate(model, evaluators, ctx)
 
     def _train(
@@ -295,9 +295,3 @@ class RunContext:
             }
         )[:16]
         return Recorded(teacher, self.zoo.root / "views" / key, key)
-
-    def _device(self) -> torch.device:
-        accelerator = self.plan.settings.accelerator
-        return torch.device(
-            "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
-        )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from common.artifacts import DamagedArtifactError, load_checkpoint, load_tensors, save_tensors
@@ -42,6 +43,12 @@ class TrainerSettings:
     checkpoint_seconds: float = 30.0
     max_train_batches: int | None = None
     max_eval_batches: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks run outside a trainer."""
+        wants_gpu = self.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        return torch.device("cuda" if wants_gpu else "cpu")
 
 
 class Resumable(Checkpoint):
