@@ -58,7 +58,7 @@ def write_atomic(path: Path, write: Callable[[Path], None], durable: bool = True
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON object with its own SHA-256 under ``digest``."""
     sealed = {**content, "digest": digest(content)}
-    text = json.dumps(sealed, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(sealed, indent=2) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

@@ -46,7 +46,6 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     from hydra.errors import HydraException
 
     register()
-    searchpath = [word for word in overrides if word.startswith("hydra.searchpath")]
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -54,7 +53,7 @@ def compose(overrides: Sequence[str]) -> DictConfig:
             try:
                 return with_overrides(hydra_compose("config", list(overrides)), overrides)
             except (HydraException, OmegaConfBaseException) as error:
-                raise UserError(explain(error, searchpath)) from error
+                raise UserError(explain(error, overrides)) from error
     finally:
         GlobalHydra.instance().hydra = previous
 
@@ -90,6 +89,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
         UserError: a mandatory value is missing or an interpolation leads nowhere.
     """
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]} has no value; set {missing[0]}=<value>")
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error

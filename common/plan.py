@@ -59,6 +59,11 @@ class ArmPlan:
     teacher: TeacherPlan | None
     may_record: bool
 
+    def label(self, name: str) -> str:
+        """What a progress line calls the training ``name`` of this run."""
+        what = {"teacher": "teacher", "student": self.arm}.get(name, f"{self.arm} {name}")
+        return f"{self.slug} s{self.seed} {what}"
+
 
 def plan_arm(
     config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_data: dict[str, Any]
@@ -170,10 +175,15 @@ def _without_teacher_size(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_data(node: dict[str, Any], root: Path) -> Any:
-    """Builds a data node; equal nodes are built once a process. None where the recipe uses no data module."""
+    """Builds a data node; equal nodes are built once a run. None where the recipe uses no data module."""
     if not node:
         return None
     return _load_data(canonical(_without_teacher_size(node)), root)
+
+
+def forget_data() -> None:
+    """Called when a run starts: files may have changed since the last one of this process."""
+    _load_data.cache_clear()
 
 
 @functools.lru_cache(maxsize=8)

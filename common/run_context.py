@@ -89,7 +89,7 @@ class RunContext:
         taps: dict[str, dict[str, str]] = {"student": {}, "teacher": {}}
         if self.plan.config.get("method"):
             method = self.method()
-            taps = {side: _side(method, side) for side in taps}
+            taps = {side: method.taps_of(side) for side in taps}
             self.network(self.plan.config["student"], "student", taps["student"], self.seed)
         if self.plan.teacher is not None:
             try:
@@ -127,12 +127,12 @@ class RunContext:
         """
         config = self.plan.config
         method = self.method()
-        student_taps = _side(method, "student")
+        student_taps = method.taps_of("student")
         seed = derive(self.seed, _INIT, generation)
         student = self.network(config["student"], "student", student_taps, seed)
         source: Frozen | Recorded | None = None
         if type(method).uses_teacher and teacher is not None:
-            teacher.net.set_taps(_side(method, "teacher"))
+            teacher.net.set_taps(method.taps_of("teacher"))
             source = self._recorded(teacher, method)
         elif type(method).uses_teacher:
             raise UserError(
@@ -166,7 +166,7 @@ class RunContext:
             name,
             self.key,
             loggers=partial(self.loggers, name),
-            label=self._label(name),
+            label=self.plan.label(name),
         )
         self.histories[name] = getattr(module, "history", [])
 
@@ -238,7 +238,7 @@ class RunContext:
             key,
             callbacks=best,
             loggers=partial(self.loggers, name),
-            label=self._label(name),
+            label=self.plan.label(name),
         )
         self.histories[name] = module.history
         return module
@@ -289,26 +289,15 @@ class RunContext:
                 "data": self.plan.config["data"],
                 "content": self.data.fingerprint,
                 "seed": self.seed,
-                "taps": _side(method, "teacher"),
+                "taps": method.taps_of("teacher"),
                 "numerics": [self.plan.settings.precision, self.plan.settings.channels_last],
                 "batches": self.plan.settings.max_train_batches,
             }
         )[:16]
         return Recorded(teacher, self.zoo.root / "views" / key, key)
 
-    def _label(self, name: str) -> str:
-        plan = self.plan
-        own = name in ("student", "teacher")
-        return f"{plan.slug} s{plan.seed} " + (
-            name if name == "teacher" else plan.arm if own else f"{plan.arm} {name}"
-        )
-
     def _device(self) -> torch.device:
         accelerator = self.plan.settings.accelerator
         return torch.device(
             "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
         )
-
-
-def _side(method: Method, side: str) -> dict[str, str]:
-    return {name: tap if isinstance(tap, str) else tap[side] for name, tap in method.taps.items()}

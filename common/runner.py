@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from common import config as configuration
 from common import display, loggers, nodes, records
 from common.errors import UserError
-from common.plan import ArmPlan, plan_arm
+from common.plan import ArmPlan, forget_data, plan_arm
 from common.run_context import RunContext
 from common.zoo import Zoo
 
@@ -34,6 +34,7 @@ def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = Tru
     configuration.register()
     config = config.copy()
     OmegaConf.set_readonly(config, False)
+    forget_data()
     plans = plan_all(config)
     settings = plans[0].settings
     if multirun and settings.devices != 1:

@@ -110,9 +110,7 @@ def main() -> int:
                 print(f"{slug}: no finished records in {arguments.runs}; nothing is changed")
                 continue
             folder = ROOT / "papers" / slug
-            (folder / "results.json").write_text(
-                json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-            )
+            (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             replace_between(folder / "README.md", BEGIN, END, render(found))
             print(f"{slug}: {len(found['settings'])} settings written")
     except UserError as error:

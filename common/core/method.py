@@ -28,6 +28,10 @@ class Method(nn.Module):
     uses_teacher: ClassVar[bool] = True
     taps: ClassVar[Mapping[str, str | Mapping[str, str]]] = {}
 
+    def taps_of(self, side: str) -> dict[str, str]:
+        """The taps of one side, ``student`` or ``teacher``."""
+        return {name: tap if isinstance(tap, str) else tap[side] for name, tap in self.taps.items()}
+
     def build(self, student: Outputs, teacher: Outputs | None, ctx: Context) -> None:
         """Makes layers and buffers, once the shapes of one dry batch are known. Values there carry no meaning."""
 
