@@ -16,7 +16,7 @@ $(READY): pyproject.toml
 	touch $@
 
 run: $(READY)
-	$(VENV)/bin/python run.py $(MAKEOVERRIDES) $(args)
+	$(VENV)/bin/python run.py $(args) $(filter-out args=%,$(MAKEOVERRIDES))
 
 test: $(READY)
 	$(VENV)/bin/ruff check .

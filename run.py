@@ -26,7 +26,6 @@ os.environ["HYDRA_FULL_ERROR"] = "1"
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,10 +42,9 @@ def run(config: DictConfig) -> float | None:
     from common.runner import run_composed
 
     warnings.showwarning = _one_line
-    job = HydraConfig.get()
     try:
-        config = with_overrides(config, job.overrides.task)
-        records = run_composed(config, multirun=job.mode == RunMode.MULTIRUN)
+        config = with_overrides(config, HydraConfig.get().overrides.task)
+        records = run_composed(config)
     except UserError as error:
         return _problem(2, str(error))
     failed = [record["key"] for record in records if record["status"] == "failed"]

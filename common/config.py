@@ -119,16 +119,16 @@ def arms_of(config: DictConfig) -> list[str]:
 
 
 def split(config: DictConfig) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]:
-    """For each selected arm: its name, its resolved configuration, the same without a seed, and the unpatched data."""
+    """For each selected arm: its name, its resolved configuration, the same without a seed, and the unpatched one."""
     unseeded = config.copy()
     OmegaConf.set_readonly(unseeded, False)
     unseeded.seed = _NO_SEED
     base = config.copy()
     base.arms = {}
-    base_data = plain(base)["data"]
+    unpatched = plain(base)
     for arm in arms_of(config):
         resolved = [_arm(version, arm) for version in (config, unseeded)]
-        yield arm, resolved[0], resolved[1], base_data
+        yield arm, resolved[0], resolved[1], unpatched
 
 
 def _arm(config: DictConfig, arm: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) 
 def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:
     """Judges a paper's claims on all finished seeds of this comparison."""
     slug, scale = plans[0].slug, plans[0].scale
-    path = PAPERS / slug / "claims.yaml"
+    path = claims_file(plans[0].config["paper"])
     if not path.is_file():
         return []
     values = by_arm(plans, records.every(runs, slug, scale))
@@ -75,6 +75,11 @@ def verdicts(plans: list[ArmPlan], runs: Path) -> list[tuple[Claim, Verdict]]:
         for claim in load_claims(path)
         if claim.kind != "identity"
     ]
+
+
+def claims_file(paper: dict[str, Any]) -> Path:
+    """Where a paper's claims lie; a paper outside the repository names the file under ``paper.claims``."""
+    return Path(paper.get("claims") or PAPERS / paper["slug"] / "claims.yaml")
 
 
 def by_arm(plans: list[ArmPlan], found: Any) -> dict[str, dict[int, dict[str, float]]]:

@@ -13,7 +13,7 @@ from common.artifacts import canonical, digest, file_digest
 from common.core.fit import TrainerSettings
 from common.core.method import Method
 from common.errors import UserError
-from common.zoo import Zoo
+from common.zoo import RECIPE_VERSION, Zoo
 
 # Settings that change where or how fast a run goes, not what it computes.
 _VOLATILE = ("devices", "accelerator", "checkpoint_seconds")
@@ -65,16 +65,14 @@ class ArmPlan:
         return f"{self.slug} s{self.seed} {what}"
 
 
-def plan_arm(
-    config: dict[str, Any], unseeded: dict[str, Any], arm: str, base_data: dict[str, Any]
-) -> ArmPlan:
+def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base: dict[str, Any]) -> ArmPlan:
     """Checks an arm's configuration against the code it names and derives its keys.
 
     Args:
         config: the arm's resolved configuration.
         unseeded: the same, resolved for a seed that does not exist.
         arm: its name.
-        base_data: the ``data`` node before the arm's patch: the teacher is the same for all arms.
+        base: the configuration before the arm's patch: the teacher's data and budget are the same for all arms.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -84,7 +82,7 @@ def plan_arm(
     has_method = bool(config.get("method"))
     _check_nodes(config, arm, has_method)
     data = load_data(config["data"], root)
-    teacher = _plan_teacher(config, base_data, root) if config["teacher"] else None
+    teacher = _plan_teacher(config, base, root) if config["teacher"] else None
     if has_method:
         method = nodes.locate(config["method"]["_target_"], f"arms.{arm}.method")
         uses_teacher = bool(method.uses_teacher)
@@ -95,14 +93,19 @@ def plan_arm(
         procedure = nodes.locate(config["procedure"]["_target_"], f"arms.{arm}.procedure")
         uses_teacher, changes_input = bool(getattr(procedure, "uses_teacher", False)), True
     cache = config["teacher"].get("cache", "auto") if config["teacher"] else "off"
-    if cache == "require" and changes_input and uses_teacher:
+    recordable = not changes_input and bool(getattr(data, "recordable", False))
+    if cache == "require" and uses_teacher and not recordable:
+        culprit = config[
+            "method" if has_method and changes_input else "procedure" if changes_input else "data"
+        ]
         raise UserError(
-            f"teacher.cache=require cannot be met by the arm {arm}: {method.__name__} gives the teacher inputs "
-            "of its own (prepare_batch), which no record holds; use teacher.cache=auto"
+            f"teacher.cache=require cannot be met by the arm {arm}: {culprit['_target_']} gives the teacher inputs "
+            "of its own, which no record holds; use teacher.cache=auto"
         )
     content = getattr(data, "fingerprint", None)
     fit = {
-        "data": _without_teacher_size(config["data"]),
+        "recipe_version": RECIPE_VERSION,
+        "data": _identity(config["data"]),
         **{k: config.get(k) for k in ("student", "method", "optim", "selection", "procedure", "seed")},
         "trainer": _numerics(settings),
         "content": content,
@@ -117,9 +120,11 @@ def plan_arm(
     slug, scale, seed = config["paper"]["slug"], config["scale"], config["seed"]
     same_data = config["data"] == unseeded["data"]
     series = {
+        "recipe_version": RECIPE_VERSION,
+        "data": {**_identity(unseeded["data"]), "teacher": unseeded["data"].get("teacher_train_size")},
         **{
             k: unseeded.get(k)
-            for k in ("data", "student", "method", "optim", "selection", "procedure", "teacher", "evaluators")
+            for k in ("student", "method", "optim", "selection", "procedure", "teacher", "evaluators")
         },
         "trainer": _numerics(settings),
         "content": content if same_data else None,
@@ -137,32 +142,34 @@ def plan_arm(
         data=data,
         settings=settings,
         teacher=teacher,
-        may_record=cache != "off" and not changes_input and bool(getattr(data, "recordable", False)),
+        may_record=cache != "off" and recordable,
     )
 
 
-def _plan_teacher(config: dict[str, Any], base_data: dict[str, Any], root: Path) -> TeacherPlan:
+def _plan_teacher(config: dict[str, Any], base: dict[str, Any], root: Path) -> TeacherPlan:
     node = config["teacher"]
-    own = _without_teacher_size(base_data)
-    if base_data.get("teacher_train_size") is not None:
-        own["train_size"] = base_data["teacher_train_size"]
+    own = dict(base["data"])
+    if own.pop("teacher_train_size", None) is not None:
+        own["train_size"] = base["data"]["teacher_train_size"]
     if "views" in own:
         own["views"] = {"x": own["views"]["x"]}
     data = load_data(own, root)
-    trainer = {**config["trainer"], "max_epochs": node.get("max_epochs") or config["trainer"]["max_epochs"]}
+    epochs = node.get("max_epochs") or base["trainer"]["max_epochs"]
+    trainer = {**base["trainer"], "max_epochs": epochs, "gradient_clip": node.get("gradient_clip")}
     settings = _settings({**config, "trainer": trainer})
     if node.get("checkpoint"):
         checkpoint = Path(node["checkpoint"])
         if not checkpoint.is_file():
             raise UserError(f"teacher.checkpoint={checkpoint}: there is no such file")
-        identity = {"net": node["net"], "weights": file_digest(checkpoint), "spec": data.spec}
+        seen_as = [data.spec, data.mean, data.std]
+        identity = {"net": node["net"], "weights": file_digest(checkpoint), "data": seen_as}
         return TeacherPlan(identity, Zoo.key(identity), 0, data, settings, checkpoint)
     identity = {
         "net": node["net"],
         "method": node["method"],
         "optim": node["optim"],
         "seed": node["seed"],
-        "data": own,
+        "data": _identity(own),
         "content": data.fingerprint,
         "trainer": _numerics(settings),
     }
@@ -172,6 +179,12 @@ def _plan_teacher(config: dict[str, Any], base_data: dict[str, Any], root: Path)
 def _without_teacher_size(data: dict[str, Any]) -> dict[str, Any]:
     """The data node as its factory takes it: how much of the data the teacher sees is no business of the student's."""
     return {k: v for k, v in data.items() if k != "teacher_train_size"}
+
+
+def _identity(data: dict[str, Any]) -> dict[str, Any]:
+    """What of a data node belongs in a key. Where files lie and what they are called is covered by their content."""
+    skip = ("teacher_train_size", "path", "test_path", "download", "name", "description")
+    return {k: v for k, v in data.items() if k not in skip}
 
 
 def load_data(node: dict[str, Any], root: Path) -> Any:
@@ -195,6 +208,12 @@ def _settings(config: dict[str, Any]) -> TrainerSettings:
     options = {**config["trainer"]}
     limit = config["limit"]
     nodes.check({"_target_": "common.core.fit.TrainerSettings", **options}, "trainer")
+    if options["devices"] != 1:
+        raise UserError(
+            f"trainer.devices={options['devices']} is not supported: a run uses one device, and inside --multirun each "
+            "further one would start the whole sweep again; set trainer.devices=1 and run seeds side by side with "
+            "-m seed=0,1 hydra/launcher=joblib"
+        )
     if options["max_epochs"] < 1:
         raise UserError(f"trainer.max_epochs={options['max_epochs']} has to be at least 1")
     if limit["epochs"]:

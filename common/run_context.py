@@ -228,7 +228,7 @@ class RunContext:
         torch.manual_seed(derive(seed, _BUILD))
         module.dry_run(next(iter(loader)))
         best = [BestValidation(data.eval_loader("val"), method)] if selection == "best_val" else []
-        blocks = Blocks(loader, settings.max_train_batches, whole=settings.devices == 1)
+        blocks = Blocks(loader, settings.max_train_batches)
         self.costs[name] = fit(
             module,
             blocks,
@@ -283,6 +283,7 @@ class RunContext:
         """Puts the record of the teacher's outputs in front of it, where it is exact and small enough."""
         if not self.plan.may_record:
             return teacher
+        settings = self.plan.settings
         key = digest(
             {
                 "teacher": teacher.key,
@@ -290,8 +291,8 @@ class RunContext:
                 "content": self.data.fingerprint,
                 "seed": self.seed,
                 "taps": method.taps_of("teacher"),
-                "numerics": [self.plan.settings.precision, self.plan.settings.channels_last],
-                "batches": self.plan.settings.max_train_batches,
+                "numerics": [settings.precision, settings.channels_last, settings.threads],
+                "batches": settings.max_train_batches,
             }
         )[:16]
         return Recorded(teacher, self.zoo.root / "views" / key, key)

@@ -29,7 +29,7 @@ def run(overrides: Sequence[str], show: bool = False) -> list[dict[str, Any]]:
     return run_composed(configuration.compose(overrides), show=show)
 
 
-def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = True) -> list[dict[str, Any]]:
+def run_composed(config: DictConfig, *, show: bool = True) -> list[dict[str, Any]]:
     """Runs a composed configuration; see ``run``."""
     configuration.register()
     config = config.copy()
@@ -37,11 +37,6 @@ def run_composed(config: DictConfig, *, multirun: bool = False, show: bool = Tru
     forget_data()
     plans = plan_all(config)
     settings = plans[0].settings
-    if multirun and settings.devices != 1:
-        raise UserError(
-            f"trainer.devices={settings.devices} inside --multirun would start the whole sweep on every device; "
-            "set trainer.devices=1 and use hydra/launcher=joblib for parallel runs"
-        )
     paths = plans[0].config["paths"]
     runs, zoo = Path(paths["runs"]), Zoo(Path(paths["zoo"]))
     loggers.check(plans[0].config["logger"])

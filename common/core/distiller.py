@@ -183,30 +183,22 @@ class Blocks:
     """Hands Lightning blocks of batches instead of batches.
 
     Lightning spends 0.4 to 1 ms on every batch in hooks, wrappers and progress records, as much as a small
-    network's whole step. A block of an epoch's batches pays that once. With several devices a block is one batch,
-    because the wrapper that synchronises gradients expects one backward pass a call.
+    network's whole step. A block of an epoch's batches pays that once.
 
     Args:
         loader: yields batches; its ``sampler.set_epoch`` is kept in reach of Lightning.
         limit: most batches of an epoch, None for all.
-        whole: one block an epoch, else one a batch.
     """
 
-    def __init__(self, loader: Any, limit: int | None, whole: bool) -> None:
-        self._loader, self._limit, self._whole = loader, limit, whole
+    def __init__(self, loader: Any, limit: int | None) -> None:
+        self._loader, self._limit = loader, limit
         self.sampler = getattr(loader, "sampler", None)
 
     def __len__(self) -> int:
-        batches = min(len(self._loader), self._limit or len(self._loader))
-        return 1 if self._whole else batches
+        return 1
 
     def __iter__(self) -> Iterator[Iterable[Batch]]:
-        batches = islice(iter(self._loader), self._limit)
-        if self._whole:
-            yield batches
-        else:
-            for batch in batches:
-                yield (batch,)
+        yield islice(iter(self._loader), self._limit)
 
 
 def _seed_global(seed: int, on_cuda: bool) -> None:

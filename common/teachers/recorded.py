@@ -7,6 +7,7 @@ bit-equal to what they would have computed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -54,6 +55,8 @@ class Recorded:
         try:
             self._rows, _ = load_tensors(path, f"{self._key}/{ctx.epoch}")
             self._reading = True
+            # What is in use is not the least recently used.
+            os.utime(self._folder)
         except DamagedArtifactError as error:
             warnings.warn(f"{error}; the teacher's outputs of this epoch are computed again", stacklevel=2)
             path.unlink(missing_ok=True)

@@ -65,9 +65,7 @@ def net(width, seed, dropout=False):
     return TappedNet(inner, {}, [0.5], [0.25])
 
 
-def train(
-    folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key="key", whole=True, best=False
-):
+def train(folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key="key", best=False):
     method = method or KD()
     student = net(4, 0, dropout=True)
     student.set_taps(dict(method.taps))
@@ -90,7 +88,7 @@ def train(
         callbacks.append(KillAt(kill))
     fit(
         module,
-        Blocks(loader, None, whole),
+        Blocks(loader, None),
         TrainerSettings(EPOCHS, checkpoint_seconds=seconds),
         folder,
         "student",
@@ -129,10 +127,6 @@ def test_best_validation_epoch_survives_a_kill(tmp_path):
     with torch.no_grad():
         right = (resumed.student.eval()(loader.x).logits.argmax(1) == loader.y).sum()
     assert float(right) / SAMPLES == pytest.approx(scores[best])
-
-
-def test_blocks_of_an_epoch_and_blocks_of_a_batch_train_alike(tmp_path):
-    assert_same(train(tmp_path / "a"), train(tmp_path / "b", whole=False))
 
 
 def test_recorded_teacher_is_bit_equal_and_spares_the_forward_passes(tmp_path):

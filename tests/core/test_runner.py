@@ -159,7 +159,7 @@ def test_record_says_what_a_sceptic_asks(folders):
 
 
 def test_cache_is_refused_where_the_method_changes_the_teachers_input(folders):
-    with pytest.raises(UserError, match=r"teacher\.cache=require .* FunctionMatching"):
+    with pytest.raises(UserError, match=r"teacher\.cache=require .*FunctionMatching"):
         run(["paper=patient_teacher", "scale=smoke", *folders, "teacher.cache=require", "arm=funmatch"])
     run(["paper=patient_teacher", "scale=smoke", *folders, "teacher.cache=require", "arm=consistent"])
 
