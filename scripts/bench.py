@@ -92,7 +92,8 @@ def show(console: Any, result: Any) -> None:
     def mark(entry: Any, sign: str) -> str:
         if entry.target is None:
             return ""
-        return f"{sign} {entry.target:.3g} {'met' if entry.met else 'MISSED'}"
+        verdict = {True: "met", False: "MISSED", None: "within noise"}[entry.met]
+        return f"{sign} {entry.target:.3g} {verdict}"
 
     console.print()
     columns = ["ratio", "median", "95 %", "min", "max", "target", "values", "unit", "pairs", "remark"]
@@ -113,7 +114,9 @@ def show(console: Any, result: Any) -> None:
             pairs = " ".join(f"{value:.3f}" for value in r.values)
             console.print(f"{r.label}, pair by pair: {pairs}", soft_wrap=True)
     if result.amounts:
-        table = _table(Table, "" if result.ratios else result.title, ["amount", "median", "min", "max", "target", "unit"])
+        table = _table(
+            Table, "" if result.ratios else result.title, ["amount", "median", "min", "max", "target", "unit"]
+        )
         for a in result.amounts:
             numbers = (f"{value:.3g}" for value in (a.median, min(a.values), max(a.values)))
             table.add_row(a.label, *numbers, mark(a, "<="), a.unit)

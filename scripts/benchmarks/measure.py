@@ -76,8 +76,9 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None without one."""
-        if self.target is None:
+        """Whether the target is reached; None without one, and where the noise leaves it open."""
+        low, high = self.interval
+        if self.target is None or low < self.target < high:
             return None
         return self.median <= self.target if self.largest else self.median >= self.target
 

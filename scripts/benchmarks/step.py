@@ -6,8 +6,7 @@ import copy
 import math
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Amount, Options, Ratio, Result, cpu_seconds
+from benchmarks.alternating import Alternating
+from benchmarks.measure import Amount, Options, Ratio, Result
 from common.core.distiller import Blocks, Distiller
 from common.core.fit import TrainerSettings, fit
 from common.core.method import Batch
@@ -89,38 +89,6 @@ class BareLoop:
         self.total += loss.detach()
 
 
-class Alternating:
-    """A loader that runs the bare step on each batch, before or after ours, and takes the time of both.
-
-    Our step is what happens until the trainer asks for the next batch. Every second batch goes to the bare loop
-    first, so that neither side always finds the batch in the processor's cache.
-    """
-
-    def __init__(self, batches: list[Batch], bare: BareLoop) -> None:
-        self.ours: list[float] = []
-        self.bare: list[float] = []
-        self.between: list[float] = []
-        self._batches, self._bare = batches, bare
-        self._end: float | None = None
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self._end is not None:
-            self.between.append(time.process_time() - self._end)
-        for number, batch in enumerate(self._batches):
-            bare_first = number % 2 == 0
-            if bare_first:
-                self.bare.append(cpu_seconds(lambda: self._bare.step(batch)))  # noqa: B023
-            started = time.process_time()
-            yield batch
-            self.ours.append(time.process_time() - started)
-            if not bare_first:
-                self.bare.append(cpu_seconds(lambda: self._bare.step(batch)))  # noqa: B023
-        self._end = time.process_time()
-
-
 def make_batches(shape: tuple[int, int, int], count: int) -> list[Batch]:
     """Batches of noise, channels last in memory as the data layer makes them."""
     generator = torch.Generator().manual_seed(0)
@@ -143,7 +111,7 @@ def compare(pair: Pair, pairs: int) -> Alternating:
     channels, steps = pair.shape[0], math.ceil((pairs + _WARM_UP) / _EPOCHS)
     copies = (Normalised(copy.deepcopy(net), channels) for net in (student, teacher))
     bare = BareLoop(*copies)
-    loader = Alternating(make_batches(pair.shape, steps), bare)
+    loader = Alternating(make_batches(pair.shape, steps), bare.step)
     norm: dict[str, Any] = {"mean": [0.5] * channels, "std": [0.25] * channels}
     context = Context(0, 0, 0, _EPOCHS, steps, steps * BATCH, CLASSES)
     frozen = Frozen(TappedNet(teacher, {}, **norm).to(memory_format=torch.channels_last))
@@ -163,13 +131,15 @@ def run(options: Options) -> Result:
     result = Result("step", "training step against a bare loop of the same bits")
     for pair, usual, quick in ((RESNET, 60, 6), (TINY, 600, 90)):
         clock = compare(pair, options.pairs(usual, quick))
-        ours, bare = ([1e3 * t for t in times[_WARM_UP:]] for times in (clock.ours, clock.bare))
+        ours, bare = ([1e3 * t for t in times[_WARM_UP:]] for times in (clock.ours, clock.other))
         over = statistics.median(a - b for a, b in zip(ours, bare, strict=True))
         base = statistics.median(bare)
         # The tiny step's limit is a time: 0.4 ms is much of a step that takes two, and nothing elsewhere.
         target = 1.01 if pair is RESNET else 1 + 0.4 / base
         remark = f"{over:+.3f} ms a step ({100 * over / base:+.1f} %)"
-        result.ratios.append(Ratio(f"{pair.name}: ours / bare", "ms a step", ours, bare, target, True, remark))
+        result.ratios.append(
+            Ratio(f"{pair.name}: ours / bare", "ms a step", ours, bare, target, True, remark)
+        )
         between = [1e3 * t for t in clock.between]
         result.amounts.append(Amount(f"{pair.name}: between two epochs", "ms an epoch", between))
     result.notes.append("weights after training are equal in every bit")
