@@ -93,6 +93,8 @@ def show(console: Any, result: Any) -> None:
         if entry.target is None:
             return ""
         verdict = {True: "met", False: "MISSED", None: "within noise"}[entry.met]
+        # Below six values no interval of 95 % exists, so the median stands alone.
+        verdict += ", few values" if len(entry.values) < 6 else ""
         return f"{sign} {entry.target:.3g} {verdict}"
 
     console.print()

@@ -63,8 +63,6 @@ def run(options: Options) -> Result:
     sweep = times.pop("sweep")
     for name, values in times.items():
         result.amounts.append(Amount(name, "CPU s", values, commands[name][1]))
-    more = [
-        (a - b) / (_SWEEP - 1) for a, b in zip(sweep, times["run.py paper=kd scale=smoke"], strict=True)
-    ]
+    more = [(a - b) / (_SWEEP - 1) for a, b in zip(sweep, times["run.py paper=kd scale=smoke"], strict=True)]
     result.amounts.append(Amount("one smoke run more in a sweep (teacher and five arms)", "CPU s", more))
     return result
