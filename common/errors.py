@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -18,3 +19,14 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
         return f"did you mean {' or '.join(close)}?"
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"known: {shown or 'none'}"
+
+
+@contextmanager
+def blaming(where: str) -> Iterator[None]:
+    """Turns what a constructor objects to into a message about the configuration key ``where``."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{where}: {error}") from error

@@ -19,7 +19,7 @@ from common.core.method import Method
 from common.core.outputs import Context
 from common.core.seeding import derive
 from common.core.selection import BestValidation
-from common.errors import UserError
+from common.errors import UserError, blaming
 from common.evaluators.base import Evaluation, evaluate
 from common.nets.layers import count_parameters
 from common.nets.taps import TappedNet
@@ -75,14 +75,10 @@ class RunContext:
         """A freshly initialised network that follows the data in classes, channels and image size."""
         data = data or self.data
         torch.manual_seed(seed)
-        try:
+        with blaming(where):
             net = nodes.build(node, where, **data.spec)
             mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
             return TappedNet(net, taps, mean, std)
-        except UserError:
-            raise
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"{where}: {error}") from error
 
     def check(self) -> None:
         """Builds the arm's method and networks once, so that what does not fit stops the run before it starts."""
@@ -92,19 +88,14 @@ class RunContext:
             taps = {side: method.taps_of(side) for side in taps}
             self.network(self.plan.config["student"], "student", taps["student"], self.seed)
         if self.plan.teacher is not None:
-            try:
+            with blaming("teacher.net"):
                 self.own_teacher().set_taps(taps["teacher"])
-            except ValueError as error:
-                raise error if isinstance(error, UserError) else UserError(f"teacher.net: {error}") from error
 
     def method(self) -> Method:
         """The arm's method, its parameters seeded."""
         torch.manual_seed(derive(self.seed, _BUILD))
-        where = f"arms.{self.plan.arm}.method"
-        try:
-            return nodes.build(self.plan.config["method"], where)
-        except ValueError as error:
-            raise error if isinstance(error, UserError) else UserError(f"{where}: {error}") from error
+        with blaming(f"arms.{self.plan.arm}.method"):
+            return nodes.build(self.plan.config["method"], f"arms.{self.plan.arm}.method")
 
     def teacher(self) -> Frozen | None:
         """The teacher, trained on first use and never again; None where the arm names none."""
@@ -177,11 +168,16 @@ class RunContext:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Runs the recipe's evaluators on a network."""
+        settings = self.plan.settings
         teacher = self._teacher.net if self._teacher is not None else None
+        if settings.channels_last:
+            # Trained just now or loaded: the same memory format, so that the last bits agree.
+            for net in filter(None, (model, teacher)):
+                net.to(memory_format=torch.channels_last)
         evaluators = {
             k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n
         }
-        ctx = Evaluation(self.data, teacher, self.plan.settings.device, self.plan.settings.max_eval_batches)
+        ctx = Evaluation(self.data, teacher, settings.device, settings.max_eval_batches)
         return evaluate(model, evaluators, ctx)
 
     def _train(

@@ -104,6 +104,8 @@ class Distiller(L.LightningModule):
             self.to(memory_format=torch.channels_last)
         if self.teacher is not None:
             self.teacher.to(self.device)
+            if self._channels_last:
+                self.teacher.net.to(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's means."""

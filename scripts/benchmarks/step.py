@@ -119,7 +119,7 @@ def compare(pair: Pair, pairs: int) -> Alternating:
     ours = Distiller(tapped, KD(TEMPERATURE), frozen, _SGD, None, context, channels_last=True)
     settings = TrainerSettings(max_epochs=_EPOCHS, accelerator="cpu", checkpoint_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
-        fit(ours, Blocks(loader, None, whole=True), settings, Path(folder), "student", "bench")
+        fit(ours, Blocks(loader, None), settings, Path(folder), "student", "bench")
     states = (net.net.state_dict().values() for net in (ours.student, bare.student))
     for a, b in zip(*states, strict=True):
         assert torch.equal(a, b), "the bare loop does not compute what the framework computes"

@@ -125,7 +125,7 @@ def compare(teacher: nn.Module, student: nn.Module, pairs: int) -> Alternating:
     )
     settings = TrainerSettings(max_epochs=epochs, accelerator="cpu", checkpoint_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
-        fit(ours, Blocks(loader, None, whole=True), settings, Path(folder), "student", "bench")
+        fit(ours, Blocks(loader, None), settings, Path(folder), "student", "bench")
     return loader
 
 
