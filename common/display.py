@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from common import records
 from common.claims import Claim, Verdict, judge, load_claims
@@ -13,15 +13,17 @@ PAPERS = Path(__file__).resolve().parent.parent / "papers"
 _COLUMNS = 5
 
 
-def comparison(plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path) -> None:
-    """Prints one row an arm, the teacher's row, then a line a claim."""
+def comparison(
+    plans: list[ArmPlan], results: list[dict[str, Any]], runs: Path, file: TextIO | None = None
+) -> None:
+    """Prints one row an arm, the teacher's row, then a line a claim; on ``file`` instead of standard output."""
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, file=file)
     if not console.is_terminal:
         # A file or a pipe has no width; without this, rich would fold the table at 80 columns.
-        console = Console(highlight=False, soft_wrap=True, width=160)
+        console = Console(highlight=False, soft_wrap=True, file=file, width=160)
     paper = plans[0].config["paper"]
     data = next((r["data"] for r in results if r.get("data")), None)
     title = f"{plans[0].slug} at scale={plans[0].scale}, seed {plans[0].seed}" + (

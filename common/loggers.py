@@ -24,7 +24,7 @@ def csv(plan: ArmPlan, folder: Path, name: str) -> list[Any]:
     from lightning.pytorch.loggers import CSVLogger
 
     class EpochTable(CSVLogger):
-        # Lightning starts the file anew on resume; the training step writes the earlier rows again.
+        # Lightning starts the file anew on resume; the distiller writes the earlier rows again.
         replays = True
 
     warnings.filterwarnings("ignore", message=".*Previous log files in this directory will be deleted.*")

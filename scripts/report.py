@@ -8,6 +8,7 @@ No number is typed by hand: everything comes from records. Identity claims are d
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import warnings
@@ -79,6 +80,23 @@ def update_index() -> None:
     )
 
 
+def update_output(runs: Path) -> None:
+    """Quotes in the main page what a finished run of ``paper=kd`` prints."""
+    from common import config, display, records
+    from common.report.markdown import replace_between
+    from common.runner import plan_all
+
+    plans = plan_all(config.compose(["paper=kd"]))
+    found = [records.read(runs / plan.key / "record.json", plan.key) for plan in plans]
+    if None not in found:
+        text = io.StringIO()
+        display.comparison(plans, found, runs, file=text)
+        quoted = "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        replace_between(
+            ROOT / "README.md", "<!-- output:begin -->", "<!-- output:end -->", f"```\n{quoted}\n```"
+        )
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(
@@ -117,6 +135,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     update_index()
+    if "kd" in slugs:
+        update_output(arguments.runs)
     committed = {s: ROOT / "papers" / s / "results.json" for s in known}
     everything = {s: json.loads(path.read_text()) for s, path in committed.items() if path.exists()}
     arguments.html.parent.mkdir(parents=True, exist_ok=True)

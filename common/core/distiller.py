@@ -107,6 +107,13 @@ class Distiller(L.LightningModule):
             if self._channels_last:
                 self.teacher.net.to(memory_format=torch.channels_last)
 
+    def on_train_start(self) -> None:
+        """After a resume, writes the earlier epochs again for loggers that start their file anew."""
+        for logger in self.loggers:
+            if getattr(logger, "replays", False):
+                for row in self.history:
+                    logger.log_metrics(row, step=int(row["epoch"]))
+
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's means."""
         self.context.epoch = self.current_epoch

@@ -11,7 +11,9 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.4rem;border-bottom:1px solid #d5d9de;padding-bottom:.2rem}
 table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e6e8eb}
+th,td{white-space:nowrap;padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e6e8eb}
+.claims td{white-space:normal}
+.wide{overflow-x:auto}
 th:first-child,td:first-child,.claims td,.claims th{text-align:left}
 .confirmed{color:#0a6b3d}.refuted{color:#a3242a}.inconclusive{color:#7a5b00}.not{color:#68707a}
 .note{color:#565e68}
@@ -57,7 +59,11 @@ def _block(block: dict[str, Any]) -> str:
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return "<table><tr>" + "".join(f"<th>{escape(c)}</th>" for c in head) + f"</tr>{body}</table>"
+    return (
+        "<div class='wide'><table><tr>"
+        + "".join(f"<th>{escape(c)}</th>" for c in head)
+        + f"</tr>{body}</table></div>"
+    )
 
 
 def _claims(claims: list[dict[str, Any]]) -> str:

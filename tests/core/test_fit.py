@@ -65,7 +65,9 @@ def net(width, seed, dropout=False):
     return TappedNet(inner, {}, [0.5], [0.25])
 
 
-def train(folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key="key", best=False):
+def train(
+    folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key="key", best=False, loggers=list
+):
     method = method or KD()
     student = net(4, 0, dropout=True)
     student.set_taps(dict(method.taps))
@@ -94,6 +96,7 @@ def train(folder: Path, method=None, *, kill=None, record=None, seconds=0.0, key
         "student",
         key,
         callbacks=callbacks,
+        loggers=loggers,
     )
     return module
 
