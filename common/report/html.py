@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from common.report.markdown import cell, columns, gap
+from common.report.markdown import table
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -38,23 +38,9 @@ def page(recipes: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> s
 
 
 def _block(block: dict[str, Any]) -> str:
-    names = columns(block)
     where = " ".join([f"scale={block['scale']}", *block["overrides"]])
-    rows = []
-    if block["teacher"]:
-        rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
-    for name, arm in block["arms"].items():
-        rows.append(
-            [
-                name,
-                *(cell(arm["metrics"].get(n)) for n in names),
-                gap(block, name),
-                f"{arm['cpu_seconds']:.1f}",
-            ]
-        )
-    head = ["arm", *names, f"{block['objective']} - {block['baseline']}", "CPU s"]
     note = escape(where) + (f", on {escape(block['data'])}" if block["data"] else "")
-    return f"<p class='note'>{note}</p>{_table(head, rows)}{_claims(block['claims'])}"
+    return f"<p class='note'>{note}</p>{_table(*table(block))}{_claims(block['claims'])}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -43,21 +43,21 @@ def columns(block: dict[str, Any]) -> list[str]:
     return names[:_MOST_COLUMNS]
 
 
-def _table(block: dict[str, Any]) -> str:
+def table(block: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a block: the teacher, then the arms in the recipe's order."""
     names = columns(block)
     header = ["arm", *names, f"{block['objective']} - {block['baseline']}", "CPU s"]
     rows = []
     if block["teacher"]:
         rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
     for name, arm in block["arms"].items():
-        rows.append(
-            [
-                name,
-                *(cell(arm["metrics"].get(n)) for n in names),
-                gap(block, name),
-                f"{arm['cpu_seconds']:.1f}",
-            ]
-        )
+        values = [cell(arm["metrics"].get(n)) for n in names]
+        rows.append([name, *values, gap(block, name), f"{arm['cpu_seconds']:.1f}"])
+    return header, rows
+
+
+def _table(block: dict[str, Any]) -> str:
+    header, rows = table(block)
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
