@@ -6,11 +6,14 @@ import sys
 import time
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
 
-class ProgressLine(Callback):
-    """Rewrites one line on standard error at the end of an epoch, at most ten times a second."""
+class ProgressLine(Checkpoint):
+    """Rewrites one line on standard error at the end of an epoch, at most ten times a second.
+
+    It saves nothing; Lightning runs callbacks of this kind after the module's own hook, when the epoch's loss is known.
+    """
 
     def __init__(self, label: str) -> None:
         self._label = label
