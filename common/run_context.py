@@ -42,6 +42,8 @@ class RunContext:
         dir: the run's folder; ``<name>.safetensors`` of each training lies there.
         zoo: where teachers live.
         loggers: makes the loggers of a training from its name.
+        shared: what the arms of one command have in common, so that it is made once: teachers by key, their
+            predictions by evaluation.
     """
 
     plan: ArmPlan
@@ -52,6 +54,7 @@ class RunContext:
     parameters: dict[str, int] = field(default_factory=dict)
     teacher_metrics: dict[str, float] = field(default_factory=dict)
     histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict)
     _teacher: Frozen | None = None
 
     @property
@@ -80,17 +83,6 @@ class RunContext:
             mean, std = getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
             return TappedNet(net, taps, mean, std)
 
-    def check(self) -> None:
-        """Builds the arm's method and networks once, so that what does not fit stops the run before it starts."""
-        taps: dict[str, dict[str, str]] = {"student": {}, "teacher": {}}
-        if self.plan.config.get("method"):
-            method = self.method()
-            taps = {side: method.taps_of(side) for side in taps}
-            self.network(self.plan.config["student"], "student", taps["student"], self.seed)
-        if self.plan.teacher is not None:
-            with blaming("teacher.net"):
-                self.own_teacher().set_taps(taps["teacher"])
-
     def method(self) -> Method:
         """The arm's method, its parameters seeded."""
         torch.manual_seed(derive(self.seed, _BUILD))
@@ -102,7 +94,10 @@ class RunContext:
         if self.plan.teacher is None:
             return None
         if self._teacher is None:
-            self._teacher = self._make_teacher()
+            if self.plan.teacher.key not in self.shared:
+                self.shared[self.plan.teacher.key] = self._make_teacher()
+            self._teacher = self.shared[self.plan.teacher.key]
+            self._measure_teacher(self._teacher.net)
         return self._teacher
 
     def distill(self, name: str, teacher: Frozen | None, generation: int = 0) -> nn.Module:
@@ -177,7 +172,8 @@ class RunContext:
         evaluators = {
             k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n
         }
-        ctx = Evaluation(self.data, teacher, settings.device, settings.max_eval_batches)
+        kept = self.shared.setdefault(f"predictions/{self.plan.evaluation}", {})
+        ctx = Evaluation(self.data, teacher, settings.device, settings.max_eval_batches, kept)
         return evaluate(model, evaluators, ctx)
 
     def _train(
@@ -266,14 +262,16 @@ class RunContext:
                     plan.seed,
                     "last",
                 )
-            frozen = Frozen(net, plan.key)
-            self.parameters["teacher"] = count_parameters(net.net)
+        return Frozen(net, plan.key)
+
+    def _measure_teacher(self, net: TappedNet) -> None:
+        self.parameters["teacher"] = count_parameters(net.net)
+        with self.zoo.entry(self.plan.teacher.key) as folder:
             known = self.zoo.metrics(folder, self.plan.evaluation)
             if known is None:
                 known = self.evaluate(net)
-                self.zoo.describe(folder, plan.config, self.plan.evaluation, known)
-            self.teacher_metrics = known
-        return frozen
+                self.zoo.describe(folder, self.plan.teacher.config, self.plan.evaluation, known)
+        self.teacher_metrics = known
 
     def _recorded(self, teacher: Frozen, method: Method) -> Frozen | Recorded:
         """Puts the record of the teacher's outputs in front of it, where it is exact and small enough."""

@@ -16,6 +16,7 @@ from common import config as configuration
 from common import display, loggers, nodes, records
 from common.errors import UserError
 from common.plan import ArmPlan, forget_data, plan_arm
+from common.preflight import check_networks
 from common.run_context import RunContext
 from common.zoo import Zoo
 
@@ -40,8 +41,7 @@ def run_composed(config: DictConfig, *, show: bool = True) -> list[dict[str, Any
     paths = plans[0].config["paths"]
     runs, zoo = Path(paths["runs"]), Zoo(Path(paths["zoo"]))
     loggers.check(plans[0].config["logger"])
-    for plan in plans:
-        RunContext(plan, runs, zoo).check()
+    check_networks(plans, zoo)
     for key, folder in (("paths.runs", runs), ("paths.zoo", zoo.root)):
         _make_folder(key, folder)
     if settings.threads is not None:
@@ -49,7 +49,8 @@ def run_composed(config: DictConfig, *, show: bool = True) -> list[dict[str, Any
 
         torch.set_num_threads(settings.threads)
     _trim_views(zoo, plans)
-    results = [_run_arm(plan, runs, zoo, plan.config["force"]) for plan in plans]
+    shared: dict[Any, Any] = {}
+    results = [_run_arm(plan, runs, zoo, shared) for plan in plans]
     if show:
         display.comparison(plans, results, runs)
     return results
@@ -60,11 +61,12 @@ def plan_all(config: DictConfig) -> list[ArmPlan]:
     return [plan_arm(own, unseeded, arm, base) for arm, own, unseeded, base in configuration.split(config)]
 
 
-def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, force: bool) -> dict[str, Any]:
+def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, shared: dict[Any, Any]) -> dict[str, Any]:
     folder = runs / plan.key
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         path = folder / "record.json"
+        force = plan.config["force"]
         known = None if force else records.read(path, plan.key)
         if known and known["status"] == "finished" and known["evaluation"] == plan.evaluation:
             return known
@@ -80,6 +82,7 @@ def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, force: bool) -> dict[str, Any]
             lambda name: (
                 nodes.build({**make, "_partial_": True}, "logger")(plan, folder, name) if make else []
             ),
+            shared=shared,
         )
         outcome: dict[str, Any] = {"status": "finished", "metrics": {}}
         try:

@@ -18,28 +18,37 @@ class Evaluation:
         teacher: network that students are compared with, or None.
         device: where the forward passes run.
         max_batches: caps a split, None for all of it.
+        kept: predictions of the teacher from earlier rounds with the same data and caps; new ones are added.
     """
 
     def __init__(
-        self, data: Any, teacher: nn.Module | None, device: torch.device, max_batches: int | None = None
+        self,
+        data: Any,
+        teacher: nn.Module | None,
+        device: torch.device,
+        max_batches: int | None = None,
+        kept: dict[str, tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         self.data = data
         self.teacher = teacher
         self.device = device
         self._max_batches = max_batches
+        self._of_teacher = {} if kept is None else kept
         self._kept: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def predictions(self, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:
         """Logits [N, C] float32 and labels [N] of a split, on the CPU; computed once a model."""
-        kept = self._kept.get((id(model), split))
+        # A student's identity is only good for this round: the next one may be given its place in memory.
+        store, key = (self._of_teacher, split) if model is self.teacher else (self._kept, (id(model), split))
+        kept = store.get(key)
         if kept is None:
             model = model.to(self.device).eval()
             logits, labels = [], []
             for batch in islice(self.data.eval_loader(split), self._max_batches):
                 logits.append(model(batch["x"].to(self.device)).logits.float().cpu())
                 labels.append(batch["y"].cpu())
-            kept = self._kept[id(model), split] = torch.cat(logits), torch.cat(labels)
+            kept = store[key] = torch.cat(logits), torch.cat(labels)
         return kept
 
 

@@ -38,7 +38,7 @@ LAYERS = [
     },
     {"plan"},
     {"loggers", "run_context", "export"},
-    {"procedures", "config"},
+    {"procedures", "preflight", "config"},
     {"display", "runner"},
     {"report"},
 ]
