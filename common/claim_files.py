@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from common.errors import UserError
+
 _SCALES = ("smoke", "small", "paper")
 _NUMBERS = ("margin", "target", "tolerance", "at_least", "at_most")
 _ONLY_FOR = {
@@ -90,7 +92,7 @@ def nearest(name: object, names: Iterable[str]) -> str:
 
 def _checked(entry: Mapping[str, Any], where: str) -> Claim:
     def fail(what: str) -> None:
-        raise ValueError(f"{where}: {what}")
+        raise UserError(f"{where}: {what}")
 
     def choice(key: str, value: object, names: Iterable[str]) -> None:
         if value not in tuple(names):
@@ -149,21 +151,21 @@ def load_claims(path: str | Path) -> list[Claim]:
     """Reads and checks a ``claims.yaml``: a list of mappings with the attributes of ``Claim`` as keys.
 
     Raises:
-        ValueError: one sentence that names the file, the claim, and what is wrong with it.
+        UserError: one sentence that names the file, the claim, and what is wrong with it.
     """
     try:
         entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(entries, list):
-        raise ValueError(f"{path}: has to be a list of claims")
+        raise UserError(f"{path}: has to be a list of claims")
     claims: dict[str, Claim] = {}
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, Mapping):
-            raise ValueError(f"{path}, claim number {number}: has to be a mapping, not {entry!r}")
+            raise UserError(f"{path}, claim number {number}: has to be a mapping, not {entry!r}")
         where = f"{path}, claim {entry['id']!r}" if entry.get("id") else f"{path}, claim number {number}"
         claim = _checked(entry, where)
         if claim.id in claims:
-            raise ValueError(f"{where}: the id occurs twice")
+            raise UserError(f"{where}: the id occurs twice")
         claims[claim.id] = claim
     return list(claims.values())

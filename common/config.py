@@ -144,7 +144,6 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
         base.procedure = node.procedure
     if patch:
         _refuse_unknown(base, patch, f"arms.{arm}.patch")
-        # update() keeps interpolations of the patch pointing into the whole configuration.
         base = OmegaConf.merge(base, patch)
     resolved = plain(base)
     resolved.pop("arms")
@@ -158,10 +157,10 @@ def _refuse_unknown(base: DictConfig, patch: DictConfig, where: str) -> None:
             raise UserError(
                 f"{where}.{key} changes nothing that exists; {nearest(str(key), map(str, base.keys()))}"
             )
-        if "_target_" in patch or "views" in patch:
-            return
         value = patch._get_node(key)
-        if isinstance(value, DictConfig) and isinstance(base.get(key), DictConfig) and base[key]:
+        # Names of views are free, and a node with another target is checked against that one's signature.
+        free = key == "views" or not isinstance(value, DictConfig) or "_target_" in value
+        if not free and isinstance(base.get(key), DictConfig) and base[key]:
             _refuse_unknown(base[key], value, f"{where}.{key}")
 
 
@@ -177,9 +176,6 @@ def _keys(config: Any, prefix: str = "") -> Iterator[str]:
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """One sentence for an exception of Hydra or OmegaConf, with the nearest valid names."""
     text = str(error).strip()
-    cause = error.__cause__
-    if cause is not None and "Key '" in str(cause) and "Could not override" in text:
-        text = f"{text}\n{cause}"
     missing = re.search(r"You must specify '(\w+)'", text)
     if missing:
         group = missing[1]
@@ -198,9 +194,6 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
                 f"{nearest(found[1], [key for key in known if key.startswith(parent)])}"
             )
         return f"{found[1]} is not a key of the configuration; {nearest(found[1], known)}"
-    found = re.search(r"Could not append to config|An item is already at '([^']+)'", text)
-    if found:
-        return text.splitlines()[0]
     found = re.search(r"Missing mandatory value: ([\w.]+)", text)
     if found:
         return f"{found[1]} has no value; set {found[1]}=<value>"
