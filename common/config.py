@@ -28,8 +28,21 @@ def _by_scale(choices: DictConfig, *, _root_: DictConfig) -> Any:
     return choices[scale]
 
 
+def _table(path: str, *keys: Any, _root_: DictConfig) -> Any:
+    node = OmegaConf.select(_root_, path)
+    for depth, key in enumerate(keys):
+        if not isinstance(node, DictConfig) or (key not in node and "default" not in node):
+            row = ".".join(map(str, [path, *keys[:depth]]))
+            known = node.keys() if isinstance(node, DictConfig) else []
+            raise UserError(f"{row} has no entry {key} and no default; {nearest(str(key), map(str, known))}")
+        node = node[key] if key in node else node["default"]
+    return node
+
+
 def register() -> None:
     """Makes the resolvers known; harmless when called again."""
+    # ${table:hyper,cora,gcn,lr} looks up hyper.cora.gcn.lr; a key that is not there stands for "default".
+    OmegaConf.register_new_resolver("table", _table, replace=True)
     OmegaConf.register_new_resolver("by_scale", _by_scale, replace=True)
     OmegaConf.register_new_resolver("scratch", tempfile.gettempdir, replace=True)
 

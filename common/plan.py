@@ -31,6 +31,7 @@ class TeacherPlan:
     data: Any
     settings: TrainerSettings
     checkpoint: Path | None
+    selection: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base: d
         uses_teacher = bool(method.uses_teacher)
         if uses_teacher and teacher is None:
             raise UserError(f"arms.{arm}.method={method.__name__} needs a teacher; set teacher=<name>")
-        changes_input = method.prepare_batch is not Method.prepare_batch
+        prepares = method.prepare_batch is not Method.prepare_batch
+        changes_input = prepares and not method.keeps_teacher_view
     else:
         procedure = nodes.locate(config["procedure"]["_target_"], f"arms.{arm}.procedure")
         uses_teacher, changes_input = bool(getattr(procedure, "uses_teacher", False)), True
@@ -155,6 +157,7 @@ def _plan_teacher(config: dict[str, Any], base: dict[str, Any], root: Path) -> T
         own["views"] = {"x": own["views"]["x"]}
     data = load_data(own, root)
     epochs = node.get("max_epochs") or base["trainer"]["max_epochs"]
+    selection = _selection(node.get("selection", "last"), "teacher.selection")
     trainer = {**base["trainer"], "max_epochs": epochs, "gradient_clip": node.get("gradient_clip")}
     settings = _settings({**config, "trainer": trainer})
     if node.get("checkpoint"):
@@ -163,7 +166,7 @@ def _plan_teacher(config: dict[str, Any], base: dict[str, Any], root: Path) -> T
             raise UserError(f"teacher.checkpoint={checkpoint}: there is no such file")
         seen_as = [data.spec, data.mean, data.std]
         identity = {"net": node["net"], "weights": file_digest(checkpoint), "data": seen_as}
-        return TeacherPlan(identity, Zoo.key(identity), 0, data, settings, checkpoint)
+        return TeacherPlan(identity, Zoo.key(identity), 0, data, settings, checkpoint, selection)
     identity = {
         "net": node["net"],
         "method": node["method"],
@@ -172,8 +175,9 @@ def _plan_teacher(config: dict[str, Any], base: dict[str, Any], root: Path) -> T
         "data": _identity(own),
         "content": data.fingerprint,
         "trainer": _numerics(settings),
+        **({"selection": selection} if selection != "last" else {}),
     }
-    return TeacherPlan(identity, Zoo.key(identity), node["seed"], data, settings, None)
+    return TeacherPlan(identity, Zoo.key(identity), node["seed"], data, settings, None, selection)
 
 
 def _without_teacher_size(data: dict[str, Any]) -> dict[str, Any]:
@@ -226,14 +230,23 @@ def _settings(config: dict[str, Any]) -> TrainerSettings:
 def _numerics(settings: TrainerSettings) -> dict[str, Any]:
     # Evaluation caps belong to measuring, not to training.
     skip = (*_VOLATILE, "max_eval_batches")
-    return {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in skip}
+    kept = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in skip}
+    # Runs from before there was an option keep their keys as long as it is off.
+    return {name: value for name, value in kept.items() if name != "patience" or value is not None}
+
+
+def _selection(value: Any, where: str) -> str:
+    if value not in ("last", "best_val"):
+        raise UserError(f"{where}={value} is not known; choose last or best_val")
+    return str(value)
 
 
 def _check_nodes(config: dict[str, Any], arm: str, has_method: bool) -> None:
     if not isinstance(config["seed"], int) or isinstance(config["seed"], bool):
         raise UserError(f"seed={config['seed']} has to be a whole number")
-    if config["selection"] not in ("last", "best_val"):
-        raise UserError(f"selection={config['selection']} is not known; choose last or best_val")
+    _selection(config["selection"], "selection")
+    if config["trainer"].get("patience") is not None and config["selection"] != "best_val":
+        raise UserError("trainer.patience needs validation accuracy to wait for; set selection=best_val")
     if has_method:
         nodes.check(config["method"], f"arms.{arm}.method")
         if not config["student"]:

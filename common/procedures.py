@@ -22,7 +22,7 @@ class Distill:
     def run(self, ctx: RunContext) -> dict[str, float]:
         """Metrics of the student, with the last epoch's mean loss terms."""
         student = ctx.distill("student", ctx.teacher())
-        return {**ctx.last_epoch("student"), **ctx.evaluate(student)}
+        return {**ctx.last_epoch("student"), **ctx.reports["student"], **ctx.evaluate(student)}
 
 
 class Generations:

@@ -54,6 +54,7 @@ class RunContext:
     parameters: dict[str, int] = field(default_factory=dict)
     teacher_metrics: dict[str, float] = field(default_factory=dict)
     histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    reports: dict[str, dict[str, float]] = field(default_factory=dict)
     shared: dict[Any, Any] = field(default_factory=dict)
     _teacher: Frozen | None = None
 
@@ -138,6 +139,7 @@ class RunContext:
             config["selection"],
         )
         self.parameters |= {"student": count_parameters(student.net), "method": count_parameters(method)}
+        self.reports[name] = {f"train/{what}": float(value) for what, value in method.report().items()}
         student.set_taps({})
         return module.student.eval()
 
@@ -219,7 +221,9 @@ class RunContext:
         )
         torch.manual_seed(derive(seed, _BUILD))
         module.dry_run(next(iter(loader)))
-        best = [BestValidation(data.eval_loader("val"), method)] if selection == "best_val" else []
+        best = []
+        if selection == "best_val":
+            best = [BestValidation(data.eval_loader("val"), method, settings.patience)]
         blocks = Blocks(loader, settings.max_train_batches)
         self.costs[name] = fit(
             module,
@@ -260,7 +264,7 @@ class RunContext:
                     folder,
                     f"teacher/{plan.key}",
                     plan.seed,
-                    "last",
+                    plan.selection,
                 )
         return Frozen(net, plan.key)
 
@@ -289,4 +293,5 @@ class RunContext:
                 "batches": settings.max_train_batches,
             }
         )[:16]
-        return Recorded(teacher, self.zoo.root / "views" / key, key)
+        whole = getattr(self.data, "whole", None)
+        return Recorded(teacher, self.zoo.root / "views" / key, key, whole)

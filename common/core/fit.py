@@ -28,6 +28,7 @@ class TrainerSettings:
         accelerator, devices, precision: as in Lightning.
         gradient_clip: largest gradient norm, None for none.
         channels_last: memory format of convolution weights; faster, and equal up to rounding.
+        patience: with ``selection=best_val``, training ends after so many epochs in a row below the best.
         threads: CPU threads, None for torch's choice. Sums depend on it in the last bits, so the run's key does too.
         checkpoint_seconds: least time between two resumable checkpoints.
         max_train_batches, max_eval_batches: caps an epoch, None for all batches.
@@ -39,6 +40,7 @@ class TrainerSettings:
     precision: str = "32-true"
     gradient_clip: float | None = None
     channels_last: bool = True
+    patience: int | None = None
     threads: int | None = None
     checkpoint_seconds: float = 30.0
     max_train_batches: int | None = None

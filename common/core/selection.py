@@ -15,11 +15,16 @@ class BestValidation(Checkpoint):
     """Measures validation top-1 after each epoch and ends with the best weights; ties go to the later epoch.
 
     Test data play no part. The best weights travel in the resumable checkpoint, so a killed run selects the same epoch.
+
+    Args:
+        loader: validation batches.
+        method: knows what the networks take.
+        patience: training ends after so many epochs in a row that are worse than the best, None for never.
     """
 
-    def __init__(self, loader: Any, method: Method) -> None:
-        self._loader, self._method = loader, method
-        self.best: dict[str, Any] = {"top1": -1.0, "epoch": -1, "weights": {}}
+    def __init__(self, loader: Any, method: Method, patience: int | None = None) -> None:
+        self._loader, self._method, self._patience = loader, method, patience
+        self.best: dict[str, Any] = {"top1": -1.0, "epoch": -1, "worse": 0, "weights": {}}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs."""
@@ -28,6 +33,10 @@ class BestValidation(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the best epoch so far."""
         self.best = state_dict
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run that was killed after its last epoch does not train another one."""
+        self._stop_in_time(trainer)
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -44,7 +53,14 @@ class BestValidation(Checkpoint):
         pl_module.history[-1]["val/top1"] = top1
         if top1 >= self.best["top1"]:
             weights = {name: value.detach().clone() for name, value in student.state_dict().items()}
-            self.best = {"top1": top1, "epoch": trainer.current_epoch, "weights": weights}
+            self.best = {"top1": top1, "epoch": trainer.current_epoch, "worse": 0, "weights": weights}
+        else:
+            self.best["worse"] += 1
+        self._stop_in_time(trainer)
+
+    def _stop_in_time(self, trainer: L.Trainer) -> None:
+        if self._patience is not None and self.best["worse"] >= self._patience:
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts the best weights back."""

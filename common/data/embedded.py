@@ -38,6 +38,11 @@ def _read(package: str, file: str, side: int, brightest: int) -> Split:
     return Split(torch.from_numpy(images), torch.from_numpy(table[:, -1].astype(np.int64)))
 
 
+def read_digits() -> Split:
+    """All of scikit-learn's digits, [1797, 8, 8, 1]."""
+    return _read("sklearn", "datasets/data/digits.csv.gz", 8, 16)
+
+
 def _fixed_test(
     all_images: Split, test_size: int, train_size: int | None, val_size: int, split_seed: int, name: str
 ) -> dict[str, Split]:
@@ -74,7 +79,7 @@ def digits(
     Raises:
         DataError: sizes that do not fit, or a damaged installation.
     """
-    everything = _read("sklearn", "datasets/data/digits.csv.gz", 8, 16)
+    everything = read_digits()
     splits = _fixed_test(everything, 497, train_size, val_size, split_seed, "digits")
     return VisionData(
         splits,

@@ -4,6 +4,7 @@ from common.losses.classes import other_classes
 from common.losses.cross_entropy import soft_cross_entropy
 from common.losses.dist import dist_loss, pearson_correlation
 from common.losses.dkd import dkd_loss, dkd_terms
+from common.losses.glnn import glnn_loss
 from common.losses.kd import kd_loss, kl_divergence
 from common.losses.similarity import linear_cka
 
@@ -11,6 +12,7 @@ __all__ = [
     "dist_loss",
     "dkd_loss",
     "dkd_terms",
+    "glnn_loss",
     "kd_loss",
     "kl_divergence",
     "linear_cka",

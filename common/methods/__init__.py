@@ -3,6 +3,8 @@
 from common.methods.cross_entropy import CrossEntropy
 from common.methods.dist import DIST
 from common.methods.dkd import DKD
+from common.methods.glnn import GLNN
 from common.methods.kd import KD
+from common.methods.labelled import LabelledCrossEntropy
 
-__all__ = ["DIST", "DKD", "KD", "CrossEntropy"]
+__all__ = ["DIST", "DKD", "GLNN", "KD", "CrossEntropy", "LabelledCrossEntropy"]

@@ -16,8 +16,11 @@ from common.nets.cifar_resnet import (
     resnet56,
     resnet110,
 )
+from common.nets.gnn import GCN, SAGE
+from common.nets.gnn_pyg import APPNP, GAT, GIN
 from common.nets.layers import count_parameters
 from common.nets.mobilenet_v2 import mobilenet_v2
+from common.nets.node_mlp import NodeMLP
 from common.nets.shufflenet import shufflenet_v1, shufflenet_v2
 from common.nets.small import mlp, small_cnn
 from common.nets.taps import TappedNet, tap
@@ -26,6 +29,12 @@ from common.nets.vgg import vgg8, vgg13
 from common.nets.wide_resnet import wrn_16_1, wrn_16_2, wrn_28_10, wrn_34_10, wrn_40_1, wrn_40_2
 
 __all__ = [
+    "APPNP",
+    "GAT",
+    "GCN",
+    "GIN",
+    "SAGE",
+    "NodeMLP",
     "TappedNet",
     "count_parameters",
     "mlp",

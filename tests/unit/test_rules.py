@@ -23,6 +23,7 @@ LAYERS = [
     {"errors", "artifacts"},
     {"losses"},
     {"core"},
+    {"graphs"},
     {"nets", "envs"},
     {
         "data",
