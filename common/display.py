@@ -85,12 +85,17 @@ def claims_file(paper: dict[str, Any]) -> Path:
 
 
 def by_arm(plans: list[ArmPlan], found: Any) -> dict[str, dict[int, dict[str, float]]]:
-    """Metrics by arm and seed of those finished records that belong to the same comparison."""
+    """Metrics by arm and seed of those finished records that belong to the same comparison.
+
+    ``teacher`` stands for the teacher of the seed, unless an arm has that name.
+    """
     series = {plan.series: plan.arm for plan in plans}
     values: dict[str, dict[int, dict[str, float]]] = {}
     for record in found:
         if record["status"] == "finished" and series.get(record["series"]) == record["arm"]:
             values.setdefault(record["arm"], {})[record["seed"]] = record["metrics"]
+            if "teacher" not in series.values() and (record.get("teacher") or {}).get("metrics"):
+                values.setdefault("teacher", {})[record["seed"]] = record["teacher"]["metrics"]
     return values
 
 

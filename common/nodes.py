@@ -66,6 +66,9 @@ def check(node: Node, where: str, given: typing.Iterable[str] = ()) -> None:
         if key not in names and not open_ended:
             raise UserError(f"{where}.{key} is not an option of {node['_target_']}; {nearest(key, names)}")
         if key in hints and not _fits(value, hints[key]):
+            if typing.get_origin(hints[key]) is typing.Literal:
+                known = [str(choice) for choice in typing.get_args(hints[key])]
+                raise UserError(f"{where}.{key}={value} is not known; {nearest(str(value), known)}")
             expected = getattr(hints[key], "__name__", str(hints[key]).replace("typing.", ""))
             raise UserError(f"{where}.{key}={value} is a {type(value).__name__}, but {expected} is needed")
     if node.get("_partial_"):

@@ -4,5 +4,14 @@ from common.evaluators.base import Evaluation, evaluate
 from common.evaluators.calibration import CalibrationError
 from common.evaluators.classification import Accuracy, NegativeLogLikelihood
 from common.evaluators.fidelity import Fidelity
+from common.evaluators.latency import NodeLatency
 
-__all__ = ["Accuracy", "CalibrationError", "Evaluation", "Fidelity", "NegativeLogLikelihood", "evaluate"]
+__all__ = [
+    "Accuracy",
+    "CalibrationError",
+    "Evaluation",
+    "Fidelity",
+    "NegativeLogLikelihood",
+    "NodeLatency",
+    "evaluate",
+]

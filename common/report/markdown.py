@@ -34,7 +34,8 @@ def _seeds(block: dict[str, Any]) -> str:
 def columns(block: dict[str, Any]) -> list[str]:
     """Metrics worth a column, the objective first; loss terms and single generations stay in ``results.json``."""
     if block["columns"]:
-        return block["columns"]
+        everyone = [*block["arms"].values(), *([block["teacher"]] if block["teacher"] else [])]
+        return [name for name in block["columns"] if any(name in one["metrics"] for one in everyone)]
     names = [block["objective"]]
     for arm in block["arms"].values():
         names += [

@@ -35,16 +35,14 @@ def krd_loss(
 ) -> dict[str, Tensor]:
     """lambda CE + (1 - lambda) / |S| sum over (i, j) in S of KL(softmax(z_j^T / tau) || softmax(z_i^S / tau)).
 
-    The sum over pairs needs only the teacher distributions added up at each student node, so nothing of size |S| x C
-    is differentiated.
+    Only teacher distributions are added up over pairs, so nothing of size |S| x C is differentiated.
 
     Args:
         student_logits, teacher_logits: [N, C].
         target: [N] labels.
         labelled: [N] bool.
-        pairs: [2, m], drawn edges as (student node i, teacher node j); the N self pairs are added here.
-        label_weight: lambda.
-        temperature: tau; there is no tau^2 factor.
+        pairs: [2, m], drawn edges (student node i, teacher node j); the N self pairs are added here.
+        label_weight, temperature: lambda and tau; there is no tau^2 factor.
 
     Returns:
         ``ce`` and ``kd``, weighted; their sum is the loss.
@@ -66,14 +64,13 @@ class KRD(Method):
 
     Args:
         label_weight, temperature: lambda and tau.
-        warmup: epochs in which S holds every edge; the first fit and draw come after them.
-        update_every: epochs between two fits of alpha and draws of S.
-        power: ``learned``, or fixed at ``initial_power``.
-        initial_power, momentum, bins: start of alpha, its moving average, bins of the histogram.
+        warmup: epochs in which S holds every edge; the first fit of alpha and draw of S come after them.
+        update_every: epochs between two of them.
+        power, initial_power, momentum, bins: alpha, ``learned`` or fixed at its start; average and histogram of the fit.
         abscissa, empty_bins: see ``agreement_histogram``.
-        noise: standard deviation of the feature noise; noise_draws: how many draws rho averages.
-        sampling: ``reliability``; ``all`` keeps every edge, ``none`` no edge; ``random`` keeps each with the mean
-            probability, so that as many are expected; ``entropy`` takes the teacher's entropy for unreliability.
+        noise, noise_draws: standard deviation of the feature noise, and how many draws rho averages.
+        sampling: ``reliability``; ``all`` or ``none`` of the edges; ``random``, as many in expectation; ``entropy``,
+            the teacher's entropy taken for unreliability.
     """
 
     keeps_teacher_view: ClassVar[bool] = True
@@ -95,26 +92,16 @@ class KRD(Method):
         sampling: Sampling = "reliability",
     ) -> None:
         super().__init__()
-        if not 0 <= label_weight <= 1 or temperature <= 0 or update_every < 1:
-            raise ValueError("label_weight lies in [0, 1], temperature is positive, update_every at least 1")
+        if not 0 <= label_weight <= 1 or temperature <= 0:
+            raise ValueError("label_weight lies in [0, 1], temperature is positive")
         self.label_weight, self.temperature = label_weight, temperature
-        self.warmup, self.update_every = warmup, update_every
-        self.sampler = PairSampler(
-            power, initial_power, momentum, bins, abscissa, empty_bins, noise, noise_draws, sampling
-        )
+        fit = (power, initial_power, momentum, bins, abscissa, empty_bins)
+        self.sampler = PairSampler(warmup, update_every, *fit, noise, noise_draws, sampling)
         self._pairs: Tensor | None = None
 
     def prepare_batch(self, batch: Batch, nets: Mapping[str, nn.Module], ctx: Context) -> Batch:
-        """Measures rho once, and fits alpha and draws S when it is time; the batch stays as it is."""
-        x, due = batch["x"], ctx.epoch - self.warmup
-        if self.sampler.rho is None:
-            self.sampler.measure(x, nets["teacher"], ctx.seed)
-        now = due >= 0 and due % self.update_every == 0
-        if now:
-            self.sampler.fit(x, nets["student"])
-        if now or self._pairs is None:
-            edges = x.graph.edge_index.to(batch["y"].device)
-            self._pairs = self.sampler.pairs(edges, due // self.update_every if due >= 0 else None, ctx.seed)
+        """Brings S up to date; the batch stays as it is."""
+        self._pairs = self.sampler.update(batch["x"], nets["student"], nets["teacher"], ctx)
         return batch
 
     def loss(
@@ -126,7 +113,5 @@ class KRD(Method):
         )
 
     def report(self) -> dict[str, float]:
-        """``power``, and agreement with the teacher on the most and the least reliable third of the nodes."""
-        found = dict(zip(("reliable", "unreliable"), self.sampler.agreement.tolist(), strict=True))
-        agreement = {f"agreement_{name}": value for name, value in found.items() if value == value}
-        return {"power": float(self.sampler.alpha), **agreement}
+        """See ``PairSampler.report``."""
+        return self.sampler.report()

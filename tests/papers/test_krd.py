@@ -134,7 +134,9 @@ def test_probability_limits():
 
 def sampler(**options):
     base = {"power": "learned", "initial_power": 1.0, "momentum": 0.9, "bins": 10, "abscissa": "centred"}
-    return PairSampler(**base, empty_bins="zero", noise=1.0, noise_draws=1, **{"sampling": "reliability", **options})
+    return PairSampler(
+        **base, empty_bins="zero", noise=1.0, noise_draws=1, **{"sampling": "reliability", **options}
+    )
 
 
 def star(n):
@@ -166,7 +168,9 @@ def test_draws_differ_by_number_and_repeat_by_seed():
     assert not torch.equal(s.pairs(star(5), 2, 1), s.pairs(star(5), 3, 1))
 
 
-@pytest.mark.parametrize(("sampling", "draw", "count"), [("all", 4, 1600), ("none", 4, 0), ("reliability", None, 1600)])
+@pytest.mark.parametrize(
+    ("sampling", "draw", "count"), [("all", 4, 1600), ("none", 4, 0), ("reliability", None, 1600)]
+)
 def test_all_none_and_the_warm_up(sampling, draw, count):
     s = sampler(sampling=sampling)
     s.rho = torch.full((5,), 0.5)
@@ -214,8 +218,9 @@ def test_warm_up_keeps_every_edge_and_a_fit_follows_it():
 
 
 @pytest.mark.parametrize(
-    "options", [{"label_weight": 1.5}, {"temperature": 0.0}, {"update_every": 0}, {"noise_draws": 0}, {"bins": 1}]
+    "options",
+    [{"label_weight": 1.5}, {"temperature": 0.0}, {"update_every": 0}, {"noise_draws": 0}, {"bins": 1}],
 )
 def test_wrong_options_are_refused(options):
-    with pytest.raises(ValueError, match="at least|lies in|positive"):
+    with pytest.raises(ValueError, match=r"at least|lies in|positive"):
         KRD(**options)

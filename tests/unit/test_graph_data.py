@@ -11,7 +11,7 @@ import torch
 from common.data.base import DataError
 from common.data.graph_checks import check_splits, check_unseen, clean_edges
 from common.data.graph_files import RawGraph
-from common.data.graph_sets import build, node_set, per_class
+from common.data.node_sets import build, node_set, per_class
 
 
 def raw(features=None, edges=((0, 1), (1, 2), (2, 3)), labels=None, count=60):
@@ -21,7 +21,9 @@ def raw(features=None, edges=((0, 1), (1, 2), (2, 3)), labels=None, count=60):
     return RawGraph(sp.csr_matrix(x), y, torch.tensor(both).T, {})
 
 
-def made(source, setting="transductive", split="random", normalise="none", batch_size=None, seed=0, per=(5, 5)):
+def made(
+    source, setting="transductive", split="random", normalise="none", batch_size=None, seed=0, per=(5, 5)
+):
     return build(source, "made", "made", setting, split, *per, 0.5, normalise, seed, batch_size)
 
 
@@ -66,7 +68,9 @@ def test_broken_graphs_end_in_a_sentence(source, words):
 )
 def test_broken_splits_end_in_a_sentence(splits, words):
     with pytest.raises(DataError, match=words):
-        check_splits({k: torch.tensor(v, dtype=torch.int64) for k, v in splits.items()}, torch.arange(6) % 3, "g")
+        check_splits(
+            {k: torch.tensor(v, dtype=torch.int64) for k, v in splits.items()}, torch.arange(6) % 3, "g"
+        )
 
 
 def test_a_leak_of_test_nodes_is_refused():
@@ -122,7 +126,11 @@ def test_rows_are_normalised_and_empty_ones_stay_empty():
 
 
 def test_the_fingerprint_follows_the_content():
-    prints = {made(raw()).fingerprint, made(raw(), seed=1).fingerprint, made(raw(edges=((0, 1),))).fingerprint}
+    prints = {
+        made(raw()).fingerprint,
+        made(raw(), seed=1).fingerprint,
+        made(raw(edges=((0, 1),))).fingerprint,
+    }
     assert len(prints) == 3 and made(raw()).fingerprint in prints
 
 

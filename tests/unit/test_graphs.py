@@ -178,7 +178,8 @@ def test_enough_fanout_is_the_exact_aggregation():
     g = graph()
     needed, (field,) = g.fields(torch.arange(N), 1, "mean_twice", fanout=50)
     torch.testing.assert_close(
-        field.matrix.rows.to_dense()[:, needed.argsort()], torch.from_numpy(g.adjacency("mean_twice").toarray()).float()
+        field.matrix.rows.to_dense()[:, needed.argsort()],
+        torch.from_numpy(g.adjacency("mean_twice").toarray()).float(),
     )
 
 
