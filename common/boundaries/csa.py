@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.boundaries.candidates import Pairs
-from common.boundaries.matching import assign
+from common.boundaries.matching import assign, compact
 
 _PARTNERS = 6
 _OUTLIER = 100
@@ -27,9 +27,8 @@ def match_like_reference(pairs: Pairs, tolerance: float, generator: np.random.Ge
     """
     if not len(pairs.cost):
         return np.zeros(0, dtype=np.intp)
-    _, first = np.unique(pairs.first, return_inverse=True)
-    _, second = np.unique(pairs.second, return_inverse=True)
-    n1, n2 = int(first.max()) + 1, int(second.max()) + 1
+    first, n1 = compact(pairs.first)
+    second, n2 = compact(pairs.second)
     outlier = int(np.ceil(100 * _OUTLIER * tolerance)) + 1
 
     def drawn(count: int, among: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -11,30 +11,65 @@ from numpy.typing import NDArray
 
 from common.boundaries.candidates import Pairs
 
+# SciPy clears one number for each pair of a row and a column, edge or not, so small problems pay; below this many
+# pixels the price of a call is what counts.
+_BATCH = 300
+
 
 def match(pairs: Pairs) -> NDArray[np.intp]:
     """Indices into ``pairs`` of a matching of least cost among those of most pairs.
 
-    The smaller side gets the rows: each row costs a search for a shortest path, and a row that stays unmatched a
-    search through its whole component. A private column costs more than any augmenting path may add, hence
-    cardinality comes first without exception.
+    Connected components are independent problems and are solved in small batches.
     """
     if not len(pairs.cost):
         return np.zeros(0, dtype=np.intp)
-    _, first = np.unique(pairs.first, return_inverse=True)
-    _, second = np.unique(pairs.second, return_inverse=True)
-    rows, columns = (first, second) if first.max() <= second.max() else (second, first)
-    count_rows, count_columns = int(rows.max()) + 1, int(columns.max()) + 1
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, count = compact(pairs.first)
+    second, count_second = compact(pairs.second)
+    edges = np.ones(len(first), dtype=np.int8)
+    shape = (count + count_second,) * 2
+    _, component = connected_components(
+        csr_array((edges, (first, count + second)), shape=shape), directed=False
+    )
+    batch_of_component = np.cumsum(np.bincount(component)) // _BATCH
+    batch = batch_of_component[component[first]]
+    order = np.argsort(batch, kind="stable")
+    chosen = []
+    for part in np.split(order, np.flatnonzero(np.diff(batch[order])) + 1):
+        chosen.append(part[_match_together(pairs.first[part], pairs.second[part], pairs.cost[part])])
+    return np.sort(np.concatenate(chosen))
+
+
+def _match_together(
+    first: NDArray[np.intp], second: NDArray[np.intp], cost: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    # Each row costs a search for a shortest path, and a row that stays unmatched a search through its whole
+    # component: the smaller side gets the rows.
+    (rows, count_rows), (columns, count_columns) = sorted(
+        (compact(first), compact(second)), key=lambda s: s[1]
+    )
     # One more than the distance everywhere: an explicit zero is no edge to SciPy.
-    cost = pairs.cost + 1
+    cost = cost + 1
+    # More than any augmenting path can add, hence cardinality comes first without exception.
     unmatched = count_rows * int(cost.max()) + 1
+    own = np.arange(count_rows)
     chosen = assign(
-        np.concatenate([rows, np.arange(count_rows)]),
-        np.concatenate([columns, count_columns + np.arange(count_rows)]),
+        np.concatenate([rows, own]),
+        np.concatenate([columns, count_columns + own]),
         np.concatenate([cost, np.full(count_rows, unmatched)]),
         (count_rows, count_columns + count_rows),
     )
     return chosen[chosen < len(cost)]
+
+
+def compact(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], int]:
+    """Renumbers without gaps, in order: the new numbers, and how many there are."""
+    used = np.zeros(int(numbers.max()) + 1, dtype=bool)
+    used[numbers] = True
+    place = np.cumsum(used) - 1
+    return place[numbers], int(place[-1]) + 1
 
 
 def assign(

@@ -97,6 +97,36 @@ def test_matching_equals_enumeration_of_all_matchings(tolerance):
         assert (len(chosen), pairs.cost[chosen].sum()) == enumerated(edges)
 
 
+@pytest.mark.parametrize("density", [(0.02, 0.3), (0.15, 0.15), (0.5, 0.1)])
+def test_matching_of_larger_maps_equals_a_dense_assignment(density):
+    from scipy.optimize import linear_sum_assignment
+
+    generator = np.random.default_rng(11)
+    prediction, truth = (generator.random((40, 45)) < share for share in density)
+    edges = all_pairs(prediction, truth, 2.3)
+    # Pairs that are not allowed cost more than all that are together.
+    dense = np.full((prediction.sum(), truth.sum()), 1e6)
+    for pair, cost in edges.items():
+        dense[pair] = cost
+    rows, columns = linear_sum_assignment(dense)
+    best = dense[rows, columns][dense[rows, columns] < 1e6]
+    pairs = Candidates(np.flatnonzero(prediction), truth, 2.3).of(np.arange(prediction.sum()))
+    chosen = match(pairs)
+    assert len(set(pairs.first[chosen])) == len(set(pairs.second[chosen])) == len(chosen)
+    assert (len(chosen), pairs.cost[chosen].sum()) == (len(best), best.sum())
+
+
+def test_a_long_line_is_shifted_to_the_end_for_one_more_pair():
+    """Where the original would stop: every pair moves by one pixel, 600 in all, to match one pixel more."""
+    first = np.arange(600)
+    pairs = Pairs(
+        np.concatenate([first, first[1:]]),
+        np.concatenate([first, first[:-1]]),
+        np.concatenate([np.full(600, 100), np.zeros(599, dtype=np.int64)]),
+    )
+    assert len(match(pairs)) == 600
+
+
 def test_candidates_of_a_subset_are_those_of_its_pixels():
     generator = np.random.default_rng(3)
     prediction, truth = generator.random((2, 20, 21)) < 0.2
