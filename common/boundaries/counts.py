@@ -12,7 +12,7 @@ from common.boundaries.candidates import Candidates
 from common.boundaries.csa import match_like_reference
 from common.boundaries.matching import match
 from common.boundaries.nms import suppress
-from common.boundaries.settings import Settings, levels
+from common.boundaries.settings import DEFAULT, Settings, levels
 from common.boundaries.thinning import thin
 from common.errors import UserError
 
@@ -40,7 +40,7 @@ def image_counts(
     prediction: NDArray[np.floating],
     annotations: Sequence[NDArray[np.bool_]],
     thresholds: int | Sequence[float] | NDArray[np.float64] = 99,
-    settings: Settings = Settings(),  # noqa: B008
+    settings: Settings = DEFAULT,
 ) -> Counts:
     """Compares one soft edge map with all annotations of its image.
 

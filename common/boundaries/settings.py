@@ -63,6 +63,9 @@ class Settings:
         return self.tolerance_px if self.tolerance_px is not None else self.max_dist * float(np.hypot(*shape))
 
 
+DEFAULT = Settings()
+
+
 def levels(thresholds: int | Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Thresholds [K] float64, ascending: ``k / (K + 1)`` for a number K, else the given ones.
 
