@@ -68,7 +68,7 @@ def score_images(
         progress: called with thresholds done and all thresholds, over all images.
 
     Raises:
-        UserError: input that ``image_counts`` or the reader refuses, all maps empty, or a process that died.
+        UserError: input that ``image_counts`` or the reader refuses, all files empty, or a process that died.
     """
     if workers < 1:
         raise UserError(f"workers has to be at least 1, not {workers}")
@@ -81,7 +81,8 @@ def score_images(
             edges = checked(edges, annotations)
         except UserError as error:
             raise UserError(f"{_name(source, place)}: {error}") from error
-        largest = max(largest, float(edges.max()))
+        # A network may well collapse; a folder like that was saved wrongly.
+        largest = max(largest, float(edges.max()) if isinstance(source, Item) else 1.0)
         key = _key(edges, annotations, settings)
         entries.append(_Entry(_name(source, place), key, store))
     if entries and largest <= 1 / 255:

@@ -1,8 +1,17 @@
 """Measurements of a trained network, kept apart from training so that they can be repeated from its weights."""
 
 from common.evaluators.base import Evaluation, evaluate
+from common.evaluators.boundaries import BoundaryBenchmark
 from common.evaluators.calibration import CalibrationError
 from common.evaluators.classification import Accuracy, NegativeLogLikelihood
 from common.evaluators.fidelity import Fidelity
 
-__all__ = ["Accuracy", "CalibrationError", "Evaluation", "Fidelity", "NegativeLogLikelihood", "evaluate"]
+__all__ = [
+    "Accuracy",
+    "BoundaryBenchmark",
+    "CalibrationError",
+    "Evaluation",
+    "Fidelity",
+    "NegativeLogLikelihood",
+    "evaluate",
+]
