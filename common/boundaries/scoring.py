@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -164,7 +166,7 @@ def _run(
             yield task, _count(sources[task[0]], task, settings, reading)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_quiet)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_follow_parent)
     try:
         futures = {pool.submit(_count, sources[task[0]], task, settings, reading): task for task in tasks}
         for future in as_completed(futures):
@@ -178,9 +180,16 @@ def _run(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _quiet() -> None:
+def _follow_parent() -> None:
     # A key press reaches all processes; the parent alone answers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # A parent that is killed tells nobody, and a worker would wait for it forever.
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _count(source: Source, task: Task, settings: Settings, reading: Reading) -> dict[str, Any]:

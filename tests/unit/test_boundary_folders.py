@@ -2,7 +2,11 @@
 
 import csv
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +234,37 @@ def test_killed_work_goes_on_and_finished_work_is_not_repeated(folder, monkeypat
     save(items[1].prediction, made_up(5)[0])
     score_images(items, 45, NEAR, store=store)
     assert {place for place, _, _ in asked} == {1}
+
+
+_PARENT = """
+import multiprocessing, sys, time
+from common.boundaries.scoring import _follow_parent
+
+def work():
+    _follow_parent()
+    print(multiprocessing.current_process().pid, flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=work).start()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(_PARENT)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}/cwd").exists():
+            return
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker waits for a parent that is gone")
 
 
 def test_damaged_store_is_made_again(folder):
