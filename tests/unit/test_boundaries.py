@@ -2,7 +2,6 @@
 
 import math
 import os
-from functools import cache
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -24,13 +23,11 @@ from common.boundaries import (
 from common.boundaries.candidates import Candidates, Pairs
 from common.boundaries.csa import match_like_reference
 from common.boundaries.matching import match
+from common.boundaries.reading import read_truth
+from common.boundaries.selftest import PUBLISHED, PUBLISHED_PRECISION, PUBLISHED_RECALL, self_test
 from common.errors import UserError
 
 NEAR = Settings(protocol="bsds", tolerance_px=2.0)
-# What the benchmark of BSDS500 (January 2013) publishes for its five contour images at five thresholds.
-PUBLISHED = {"ods": 0.704628, "ois": 0.708698, "ap": 0.307627}
-PUBLISHED_RECALL = [0.60236, 0.443249, 0.383339, 0.380404, 0.274124]
-PUBLISHED_PRECISION = [0.848723, 0.926853, 0.967137, 0.986264, 0.996101]
 
 
 def lines(*rows, height=24, width=30):
@@ -375,40 +372,25 @@ def test_wrong_input_is_named():
             call()
 
 
-@cache
-def bench5():
-    """The benchmark's own test images; downloaded data are not in the repository."""
-    import scipy.io
-    from PIL import Image
-
-    folder = Path(os.environ.get("DISTILLERY_DATA", "data")) / "bsds500" / "bench5"
-    if not folder.is_dir():
-        pytest.skip(f"the benchmark's self-test is not in {folder}")
-    found = []
-    for path in sorted(folder.glob("png/*.png")):
-        cells = scipy.io.loadmat(folder / "groundTruth" / f"{path.stem}.mat")["groundTruth"].ravel()
-        found.append(
-            (np.asarray(Image.open(path)) / 255, [c["Boundaries"][0, 0].astype(bool) for c in cells])
-        )
-    return found
+BENCH5 = Path(os.environ.get("DISTILLERY_DATA", "data")) / "bsds500" / "bench5"
+downloaded = pytest.mark.skipif(not BENCH5.is_dir(), reason=f"the benchmark's self-test is not in {BENCH5}")
 
 
+@downloaded
 @pytest.mark.parametrize("mode", ["exact", "reference"])
 def test_published_self_test(mode):
-    scores = summarise(
-        [image_counts(e, truth, 5, Settings(protocol="bsds", mode=mode)) for e, truth in bench5()]
-    )
-    for name, value in PUBLISHED.items():
-        assert getattr(scores, name) == pytest.approx(value, abs=2e-4), name
+    scores = self_test(BENCH5, mode)
+    for name in ("ods", "ois", "ap"):
+        assert getattr(scores, name) == pytest.approx(PUBLISHED[name], abs=2e-4), name
     np.testing.assert_allclose(scores.recall, PUBLISHED_RECALL, atol=5e-4)
     np.testing.assert_allclose(scores.precision, PUBLISHED_PRECISION, atol=7e-4)
 
 
+@downloaded
 def test_crispness_of_annotations_and_their_blurred_versions():
     from scipy.ndimage import gaussian_filter
 
-    truth = [annotations for _, annotations in bench5()]
-    one = [a[0].astype(float) for a in truth]
+    one = [read_truth(path)[0].astype(float) for path in sorted(BENCH5.glob("groundTruth/*.mat"))]
     assert average_crispness(one).average_crispness > 0.97
     blurred = [average_crispness([gaussian_filter(e, s) for e in one]).average_crispness for s in (1, 2)]
     assert 0.3 < blurred[0] < 0.45 and 0.15 < blurred[1] < 0.3
