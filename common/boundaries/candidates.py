@@ -22,6 +22,10 @@ class Pairs:
     second: NDArray[np.intp]
     cost: NDArray[np.int64]
 
+    def part(self, edges: NDArray[np.intp]) -> Pairs:
+        """The edges with the given indices alone."""
+        return Pairs(self.first[edges], self.second[edges], self.cost[edges])
+
 
 class Candidates:
     """Candidate pairs of all pixels that any threshold of a prediction keeps, enumerated once an annotation.

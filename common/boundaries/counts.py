@@ -12,6 +12,7 @@ from common.boundaries.candidates import Candidates
 from common.boundaries.csa import match_like_reference
 from common.boundaries.matching import match
 from common.boundaries.nms import suppress
+from common.boundaries.pruning import Pruning
 from common.boundaries.settings import DEFAULT, Settings, levels
 from common.boundaries.thinning import thin
 from common.errors import UserError
@@ -57,9 +58,10 @@ def image_counts(
     thresholds = levels(thresholds)
     tolerance = settings.tolerance(edges.shape)
     masks, which = binary_maps(edges, thresholds, settings)
-    kept = masks.any(0).ravel()
-    pixels, number = np.flatnonzero(kept), np.cumsum(kept) - 1
+    ever = masks.any(0).ravel()
+    pixels, number = np.flatnonzero(ever), np.cumsum(ever) - 1
     candidates = [Candidates(pixels, truth, tolerance) for truth in annotations]
+    prunings = [Pruning(truth, tolerance) for truth in annotations]
     matched = np.zeros((len(masks), 2), dtype=np.int64)
     for k, mask in enumerate(masks):
         rows = number[np.flatnonzero(mask)]
@@ -67,7 +69,8 @@ def image_counts(
         for annotator, candidate in enumerate(candidates):
             pairs = candidate.of(rows)
             if settings.mode == "exact":
-                chosen = match(pairs)
+                kept = prunings[annotator].kept(pairs)
+                chosen = kept[match(pairs.part(kept))]
             else:
                 generator = np.random.default_rng([settings.seed, len(rows), annotator])
                 chosen = match_like_reference(pairs, tolerance, generator)

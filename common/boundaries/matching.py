@@ -38,20 +38,18 @@ def match(pairs: Pairs) -> NDArray[np.intp]:
     order = np.argsort(batch, kind="stable")
     chosen = []
     for part in np.split(order, np.flatnonzero(np.diff(batch[order])) + 1):
-        chosen.append(part[_match_together(pairs.first[part], pairs.second[part], pairs.cost[part])])
+        chosen.append(part[_match_together(pairs.part(part))])
     return np.sort(np.concatenate(chosen))
 
 
-def _match_together(
-    first: NDArray[np.intp], second: NDArray[np.intp], cost: NDArray[np.int64]
-) -> NDArray[np.intp]:
+def _match_together(pairs: Pairs) -> NDArray[np.intp]:
     # Each row costs a search for a shortest path, and a row that stays unmatched a search through its whole
     # component: the smaller side gets the rows.
     (rows, count_rows), (columns, count_columns) = sorted(
-        (compact(first), compact(second)), key=lambda s: s[1]
+        (compact(pairs.first), compact(pairs.second)), key=lambda side: side[1]
     )
     # One more than the distance everywhere: an explicit zero is no edge to SciPy.
-    cost = cost + 1
+    cost = pairs.cost + 1
     # More than any augmenting path can add, hence cardinality comes first without exception.
     unmatched = count_rows * int(cost.max()) + 1
     own = np.arange(count_rows)

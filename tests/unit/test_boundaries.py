@@ -1,8 +1,7 @@
-"""The boundary benchmark: matching against enumeration, scores by hand, the benchmark's own self-test."""
+"""The boundary benchmark: counts and scores by hand, the benchmark's own self-test."""
 
 import math
 import os
-from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,6 @@ from common.boundaries import (
     suppress,
     thin,
 )
-from common.boundaries.candidates import Candidates, Pairs
-from common.boundaries.csa import match_like_reference
-from common.boundaries.matching import match
 from common.boundaries.reading import read_truth
 from common.boundaries.selftest import PUBLISHED, PUBLISHED_PRECISION, PUBLISHED_RECALL, self_test
 from common.errors import UserError
@@ -43,114 +39,6 @@ def counted(prediction, *annotations, settings=NEAR):
 def rates_of(counts):
     scores = summarise([counts])
     return scores.recall[0], scores.precision[0]
-
-
-def all_pairs(prediction, truth, tolerance):
-    """Pairs by two loops over all pixels."""
-    first, second = np.argwhere(prediction), np.argwhere(truth)
-    return {
-        (i, j): round(100 * math.dist(p, q))
-        for i, p in enumerate(first)
-        for j, q in enumerate(second)
-        if math.dist(p, q) <= tolerance
-    }
-
-
-def enumerated(edges):
-    """Largest cardinality and its least cost, over all matchings there are."""
-    rows, columns = sorted({i for i, _ in edges}), sorted({j for _, j in edges})
-    for size in range(min(len(rows), len(columns)), 0, -1):
-        costs = [
-            sum(edges[pair] for pair in zip(chosen, partners, strict=True))
-            for chosen in combinations(rows, size)
-            for partners in permutations(columns, size)
-            if all(pair in edges for pair in zip(chosen, partners, strict=True))
-        ]
-        if costs:
-            return size, min(costs)
-    return 0, 0
-
-
-def random_masks(seed, shape=(4, 5), count=5):
-    generator = np.random.default_rng(seed)
-    masks = np.zeros((2, *shape), dtype=bool)
-    for mask in masks:
-        mask.ravel()[generator.choice(mask.size, int(generator.integers(1, count + 1)), replace=False)] = True
-    return masks
-
-
-@pytest.mark.parametrize("tolerance", [1.0, 1.5, 2.3])
-def test_matching_equals_enumeration_of_all_matchings(tolerance):
-    for seed in range(60):
-        prediction, truth = random_masks(seed)
-        edges = all_pairs(prediction, truth, tolerance)
-        pairs = Candidates(np.flatnonzero(prediction), truth, tolerance).of(np.arange(prediction.sum()))
-        listed = dict(
-            zip(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True), pairs.cost, strict=True)
-        )
-        assert listed == edges
-        chosen = match(pairs)
-        assert len(set(pairs.first[chosen])) == len(set(pairs.second[chosen])) == len(chosen)
-        assert (len(chosen), pairs.cost[chosen].sum()) == enumerated(edges)
-
-
-@pytest.mark.parametrize("density", [(0.02, 0.3), (0.15, 0.15), (0.5, 0.1)])
-def test_matching_of_larger_maps_equals_a_dense_assignment(density):
-    from scipy.optimize import linear_sum_assignment
-
-    generator = np.random.default_rng(11)
-    prediction, truth = (generator.random((40, 45)) < share for share in density)
-    edges = all_pairs(prediction, truth, 2.3)
-    # Pairs that are not allowed cost more than all that are together.
-    dense = np.full((prediction.sum(), truth.sum()), 1e6)
-    for pair, cost in edges.items():
-        dense[pair] = cost
-    rows, columns = linear_sum_assignment(dense)
-    best = dense[rows, columns][dense[rows, columns] < 1e6]
-    pairs = Candidates(np.flatnonzero(prediction), truth, 2.3).of(np.arange(prediction.sum()))
-    chosen = match(pairs)
-    assert len(set(pairs.first[chosen])) == len(set(pairs.second[chosen])) == len(chosen)
-    assert (len(chosen), pairs.cost[chosen].sum()) == (len(best), best.sum())
-
-
-def test_a_long_line_is_shifted_to_the_end_for_one_more_pair():
-    """Where the original would stop: every pair moves by one pixel, 600 in all, to match one pixel more."""
-    first = np.arange(600)
-    pairs = Pairs(
-        np.concatenate([first, first[1:]]),
-        np.concatenate([first, first[:-1]]),
-        np.concatenate([np.full(600, 100), np.zeros(599, dtype=np.int64)]),
-    )
-    assert len(match(pairs)) == 600
-
-
-def test_candidates_of_a_subset_are_those_of_its_pixels():
-    generator = np.random.default_rng(3)
-    prediction, truth = generator.random((2, 20, 21)) < 0.2
-    pixels = np.flatnonzero(prediction)
-    rows = np.flatnonzero(generator.random(len(pixels)) < 0.5)
-    subset = Candidates(pixels, truth, 3.2).of(rows)
-    alone = Candidates(pixels[rows], truth, 3.2).of(np.arange(len(rows)))
-    for name in ("first", "second", "cost"):
-        np.testing.assert_array_equal(getattr(subset, name), getattr(alone, name))
-
-
-def test_reference_mode_never_matches_more_than_the_largest_matching():
-    generator = np.random.default_rng(0)
-    prediction, truth = generator.random((2, 30, 30)) < 0.15
-    pairs = Candidates(np.flatnonzero(prediction), truth, 2.3).of(np.arange(prediction.sum()))
-    largest = len(match(pairs))
-    found = [match_like_reference(pairs, 2.3, np.random.default_rng(seed)) for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(found[0], found[1])
-    for chosen in found:
-        assert len(set(pairs.first[chosen])) == len(set(pairs.second[chosen])) == len(chosen)
-        assert largest - 5 <= len(chosen) <= largest
-
-
-def test_no_candidate_is_no_match():
-    nothing = Pairs(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
-    assert len(match(nothing)) == 0
-    assert len(match_like_reference(nothing, 1.0, np.random.default_rng(0))) == 0
 
 
 @pytest.mark.parametrize("mode", ["exact", "reference"])
@@ -377,7 +265,7 @@ downloaded = pytest.mark.skipif(not BENCH5.is_dir(), reason=f"the benchmark's se
 
 
 @downloaded
-@pytest.mark.parametrize("mode", ["exact", "reference"])
+@pytest.mark.parametrize("mode", ["exact", pytest.param("reference", marks=pytest.mark.slow)])
 def test_published_self_test(mode):
     scores = self_test(BENCH5, mode)
     for name in ("ods", "ois", "ap"):
