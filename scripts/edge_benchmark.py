@@ -80,7 +80,7 @@ def main() -> int:
 def score(given: argparse.Namespace) -> None:
     """Reads, counts, prints and writes."""
     from common.boundaries import Settings, Suppression, thin
-    from common.boundaries.output import gather, write_result
+    from common.boundaries.output import gather, new_figure, write_result
     from common.boundaries.reading import Reading, find_items
     from common.boundaries.scoring import score_images
 
@@ -96,6 +96,7 @@ def score(given: argparse.Namespace) -> None:
 
     # A missing library is said before the work, not after it.
     thin(np.zeros((3, 3), dtype=bool))
+    new_figure()
     items = find_items(given.pred, given.gt, given.subset)
     out = given.out or Path("runs/edge_benchmark") / given.pred.resolve().name
     started = time.perf_counter()

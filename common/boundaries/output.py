@@ -92,8 +92,8 @@ def write_result(result: Result, folder: Path, about: dict[str, Any]) -> list[Pa
     return [folder / name for name in ("scores.json", "thresholds.csv", "images.csv", "curve.png")]
 
 
-def plot_curve(scores: Scores, path: Path) -> None:
-    """Precision over recall, on curves of equal F, as a PNG.
+def new_figure() -> Any:
+    """An empty matplotlib figure.
 
     Raises:
         UserError: matplotlib is missing.
@@ -102,8 +102,16 @@ def plot_curve(scores: Scores, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError('the curve needs matplotlib: pip install "distillery[edges]"') from error
+    return Figure(figsize=(5, 5), layout="constrained")
 
-    figure = Figure(figsize=(5, 5), layout="constrained")
+
+def plot_curve(scores: Scores, path: Path) -> None:
+    """Precision over recall, on curves of equal F, as a PNG.
+
+    Raises:
+        UserError: matplotlib is missing.
+    """
+    figure = new_figure()
     axes = figure.subplots()
     for f in np.arange(0.1, 1, 0.1):
         recall = np.linspace(f / (2 - f), 1, 200)
