@@ -6,9 +6,9 @@ Importing this is cheap: decoders and dataset packages are imported by the sourc
 from common.data.base import DataError, Split
 from common.data.embedded import digits, mnist5k
 from common.data.folder import image_folder
-from common.data.node_sets import node_set
 from common.data.loader import ViewLoader
 from common.data.made_up import synthetic
+from common.data.node_sets import node_set
 from common.data.npz_file import npz
 from common.data.torchvision_sets import cifar10, cifar100
 from common.data.vision import VisionData

@@ -1,6 +1,7 @@
 """Measurements of a trained network, kept apart from training so that they can be repeated from its weights."""
 
 from common.evaluators.base import Evaluation, evaluate
+from common.evaluators.boundaries import BoundaryBenchmark
 from common.evaluators.calibration import CalibrationError
 from common.evaluators.classification import Accuracy, NegativeLogLikelihood
 from common.evaluators.fidelity import Fidelity
@@ -8,6 +9,7 @@ from common.evaluators.latency import NodeLatency
 
 __all__ = [
     "Accuracy",
+    "BoundaryBenchmark",
     "CalibrationError",
     "Evaluation",
     "Fidelity",

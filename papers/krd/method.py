@@ -66,7 +66,7 @@ class KRD(Method):
         label_weight, temperature: lambda and tau.
         warmup: epochs in which S holds every edge; the first fit of alpha and draw of S come after them.
         update_every: epochs between two of them.
-        power, initial_power, momentum, bins: alpha, ``learned`` or fixed at its start; average and histogram of the fit.
+        power, initial_power, momentum, bins: alpha, ``learned`` or fixed; average, histogram of the fit.
         abscissa, empty_bins: see ``agreement_histogram``.
         noise, noise_draws: standard deviation of the feature noise, and how many draws rho averages.
         sampling: ``reliability``; ``all`` or ``none`` of the edges; ``random``, as many in expectation; ``entropy``,

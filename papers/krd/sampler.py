@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from common.core.outputs import Context
 from common.core.seeding import derive
 from common.graphs import NodeBatch, SparseMatrix
 from papers.krd.reliability import (
@@ -32,6 +33,8 @@ class PairSampler(nn.Module):
 
     def __init__(
         self,
+        warmup: int,
+        update_every: int,
         power: Literal["learned", "fixed"],
         initial_power: float,
         momentum: float,
@@ -43,10 +46,11 @@ class PairSampler(nn.Module):
         sampling: Sampling,
     ) -> None:
         super().__init__()
-        if noise_draws < 1 or bins < 2 or noise <= 0 or initial_power <= 0:
+        if noise_draws < 1 or update_every < 1 or bins < 2 or noise <= 0 or initial_power <= 0:
             raise ValueError(
-                "noise_draws is at least 1, bins at least 2, noise and initial_power are positive"
+                "noise_draws and update_every are at least 1, bins at least 2, noise and initial_power are positive"
             )
+        self.warmup, self.update_every = warmup, update_every
         self.learned, self.momentum, self.bins = power == "learned", momentum, bins
         self.abscissa, self.empty_bins, self.sampling = abscissa, empty_bins, sampling
         self.noise, self.noise_draws = noise, noise_draws
@@ -54,6 +58,26 @@ class PairSampler(nn.Module):
         self.register_buffer("agreement", torch.full((2,), float("nan"), dtype=torch.float64))
         self.rho: Tensor | None = None
         self._decisions: Tensor | None = None
+        self._pairs: Tensor | None = None
+
+    def update(self, x: NodeBatch, student: nn.Module, teacher: nn.Module, ctx: Context) -> Tensor:
+        """[2, m], the pairs of this epoch: measures rho once, fits alpha and draws when it is time."""
+        if self.rho is None:
+            self.measure(x, teacher, ctx.seed)
+        due = ctx.epoch - self.warmup
+        now = due >= 0 and due % self.update_every == 0
+        if now:
+            self.fit(x, student)
+        if now or self._pairs is None:
+            draw = due // self.update_every if due >= 0 else None
+            self._pairs = self.pairs(x.graph.edge_index.to(self.rho.device), draw, ctx.seed)
+        return self._pairs
+
+    def report(self) -> dict[str, float]:
+        """``power``, and agreement with the teacher on the most and the least reliable third of the nodes."""
+        reliable, unreliable = self.agreement.tolist()
+        agreement = {"agreement_reliable": reliable, "agreement_unreliable": unreliable}
+        return {"power": float(self.alpha), **(agreement if reliable == reliable else {})}
 
     @torch.no_grad()
     def measure(self, x: NodeBatch, teacher: nn.Module, seed: int) -> None:

@@ -21,7 +21,7 @@ HEADINGS = ["Idea", "What is reproduced", "Run it", "Results", "Implementation d
 # Low to high; a part imports from its own row or from rows above it.
 LAYERS = [
     {"errors", "artifacts"},
-    {"losses"},
+    {"losses", "boundaries"},
     {"core"},
     {"graphs"},
     {"nets", "envs"},
