@@ -142,6 +142,8 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
     base.method = node.get("method")
     if node.get("procedure"):
         base.procedure = node.procedure
+    # Resolving every arm once an arm would take the square of their number.
+    base.arms = {}
     if patch:
         _refuse_unknown(base, patch, f"arms.{arm}.patch")
         base = OmegaConf.merge(base, patch)

@@ -22,6 +22,7 @@ from mlxtend.frequent_patterns import fpgrowth
 from common.data.graph_sets import GraphSet
 from common.errors import UserError
 from papers.mirage.reduced import Reduced
+from papers.mirage.search import largest
 from papers.mirage.trees import Forest, unfold
 
 Pattern = tuple[tuple[int, ...], int]
@@ -84,10 +85,11 @@ def mine(
     kept = [own(c, found) for c, found in enumerate(mined)]
     for c, patterns in enumerate(kept):
         if not patterns:
-            # Patterns only get more as theta falls, so the first theta that works is the largest.
-            falling = range(int(tables[c][1].sum(0).max()), 0, -1)
-            works = next((t for t in falling if own(c, frequent_sets(*tables[c], t, longest))), None)
-            fit = f"lower it to {works}" if works else "no threshold gives one; set drop_shared=false"
+            works = largest(
+                int(tables[c][1].sum(0).max()),
+                lambda t, c=c: bool(own(c, frequent_sets(*tables[c], t, longest))),
+            )
+            fit = f"lower it to {works}" if works else "no threshold gives one; set sampling=weighted"
             raise UserError(f"thetas: no pattern of class {c} is left at the threshold {thetas[c]}; {fit}")
     return kept
 

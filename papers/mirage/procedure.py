@@ -136,11 +136,13 @@ class Mirage:
                 shares,
             ]
             key = "mirage/" + digest([*what, ctx.seed, ctx.data.fingerprint, ctx.plan.settings.max_epochs])
-            try:
-                if key not in ctx.shared:
+            if key not in ctx.shared:
+                try:
                     ctx.shared[key] = self._at(ctx, shares)
-            except UserError as error:
-                refused = refused or error
+                except UserError as error:
+                    ctx.shared[key] = error
+            if isinstance(ctx.shared[key], UserError):
+                refused = refused or ctx.shared[key]
                 continue
             reduced, metrics, costs = ctx.shared[key]
             if self.reduction == "mirage":

@@ -14,6 +14,7 @@ from papers.mirage.method import frequent_sets, mine, transactions, union_of_tre
 from papers.mirage.nets import GraphClassifier, as_tensors
 from papers.mirage.procedure import Mirage, absolute
 from papers.mirage.reduced import Reduced, merge
+from papers.mirage.search import largest
 from papers.mirage.top import averages
 from papers.mirage.training import auc, better
 from papers.mirage.trees import computation_trees, unfold
@@ -178,6 +179,14 @@ def test_no_pattern_names_the_largest_threshold_that_works(drop):
     assert "\n" not in str(e.value) and mine(graphs, code, [works, 2], 2, drop_shared=drop)[0]
     with pytest.raises(UserError):
         mine(graphs, code, [works + 1, 2], 2, drop_shared=drop)
+
+
+def test_largest_that_works_is_found_from_above():
+    for top in range(1, 20):
+        for limit in range(top + 1):
+            asked = []
+            assert largest(top, lambda t: asked.append(t) or t <= limit) == limit  # noqa: B023
+            assert all(1 <= t <= top for t in asked)
 
 
 def test_herding_equals_explicit_loops():
