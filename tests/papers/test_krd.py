@@ -133,18 +133,9 @@ def test_probability_limits():
 
 
 def sampler(**options):
-    base = {
-        "warmup": 2,
-        "update_every": 1,
-        "power": "learned",
-        "initial_power": 1.0,
-        "momentum": 0.9,
-        "bins": 10,
-        "abscissa": "centred",
-    }
-    return PairSampler(
-        **base, empty_bins="zero", noise=1.0, noise_draws=1, **{"sampling": "reliability", **options}
-    )
+    fit = {"power": "learned", "initial_power": 1.0, "momentum": 0.9, "bins": 10, "abscissa": "centred"}
+    base = {"warmup": 2, "update_every": 1, **fit, "empty_bins": "zero", "noise": 1.0, "noise_draws": 1}
+    return PairSampler(**{**base, "sampling": "reliability", **options})
 
 
 def star(n):
