@@ -5,6 +5,8 @@ Only ``raw/`` is read. torch-geometric's ``processed/`` depends on its version a
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -63,7 +65,7 @@ def planetoid(name: str, root: Path) -> RawGraph:
 
     folder = root / "Planetoid" / PLANETOID[name] / "raw"
     if not (folder / f"ind.{name}.graph").exists():
-        _download("Planetoid", PLANETOID[name], root / "Planetoid", folder)
+        _download("Planetoid", PLANETOID[name], folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -86,7 +88,7 @@ def npz(name: str, root: Path) -> RawGraph:
     path = root / NPZ[name]
     if not path.exists() and name in _PYG:
         kind, member = _PYG[name]
-        _download(kind, member, root / kind, path)
+        _download(kind, member, path)
     if not path.exists():
         raise DataError(
             f"data={name}: there is no {path}; download it from the CPF or gnn-benchmark repository and put it there, "
@@ -140,13 +142,17 @@ def _csr(parts: dict[str, np.ndarray], kind: str) -> sp.csr_matrix:
     return sp.csr_matrix(tuple(parts[n] for n in names), shape=tuple(parts[f"{kind}_shape"]))
 
 
-def _download(kind: str, member: str, base: Path, expected: Path) -> None:
+def _download(kind: str, member: str, expected: Path) -> None:
+    """Fetches a set into a scratch folder and moves its raw files into place, so that a failure leaves nothing."""
     import torch_geometric.datasets as sets
 
+    raw = expected if expected.name == "raw" else expected.parent
     try:
-        with warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            getattr(sets, kind)(str(base), member)
+            found = Path(getattr(sets, kind)(scratch, member).raw_dir)
+            raw.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(found, raw)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(

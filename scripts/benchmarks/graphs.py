@@ -1,7 +1,7 @@
 """An epoch on Cora, 3 layers of 1,024: teacher and KRD student against a dense loop over the whole graph.
 
-The other side does what the released code of arXiv 2306.05628 does with each epoch, in plain torch: dense features, every
-node in every pass, a pass in eval mode for validation, and pairs that are gathered before the divergence is taken.
+The other side does in plain torch what the released code of arXiv 2306.05628 does in an epoch: dense features, every
+node in every pass, a pass in eval mode for validation, and pairs gathered before the divergence is taken.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class DenseGCN(nn.Module):
 
     def __init__(self, widths: list[int], adjacency: Tensor) -> None:
         super().__init__()
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.adjacency = adjacency
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class DenseGCN(nn.Module):
 def dense_mlp(widths: list[int]) -> nn.Sequential:
     """Linear, ReLU, dropout, ..., linear."""
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(0.3)]
     return nn.Sequential(*layers[:-2])
 

@@ -168,3 +168,31 @@ def test_a_processed_folder_of_another_version_is_not_looked_at(tmp_path):
     assert (data.num_train, data.spec) == (2708, {"num_classes": 7, "num_features": 1433})
     assert data.graph.edge_index.shape[1] == 10556 and len(data.splits.test) == 1000
     assert (folder / "processed" / "data.pt").read_bytes() == b"of another version"
+
+
+def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    import torch_geometric.datasets as sets
+
+    def offline(root, name):
+        (Path(root) / name / "raw").mkdir(parents=True)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(sets, "Planetoid", offline)
+    with pytest.raises(DataError, match=r"downloading it failed \(no network\)"):
+        node_set("cora", split="public", root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_ends_in_the_layout_that_is_read(tmp_path, monkeypatch):
+    import torch_geometric.datasets as sets
+
+    def fetched(root, name):
+        raw = Path(root) / name / "raw"
+        raw.mkdir(parents=True)
+        (raw / "amazon_electronics_photo.npz").write_bytes(b"not a zip file")
+        return type("Set", (), {"raw_dir": str(raw)})
+
+    monkeypatch.setattr(sets, "Amazon", fetched)
+    with pytest.raises(DataError, match="cannot be read"):
+        node_set("photo", root=tmp_path)
+    assert (tmp_path / "Amazon" / "Photo" / "raw" / "amazon_electronics_photo.npz").exists()
