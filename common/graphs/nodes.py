@@ -54,8 +54,7 @@ def linear(features: Features, layer: nn.Linear) -> Tensor:
     """``layer`` on dense or sparse features, [N, F] -> [N, D]."""
     if not isinstance(features, SparseMatrix):
         return layer(features)
-    # Row-major: the product of a sparse matrix with a transposed view is several times slower.
-    product = features @ layer.weight.t().contiguous()
+    product = features @ layer.weight.t()
     return product if layer.bias is None else product + layer.bias
 
 
