@@ -14,7 +14,49 @@ def render(results: dict[str, Any] | None) -> str:
     """The text between the markers of a paper's page; a pure function of ``results.json``."""
     if not results:
         return "Not run yet."
-    return "\n\n".join(_block(block) for block in results["settings"])
+    blocks = results["settings"]
+    several = [block for block in blocks if block["scale"] == "paper"]
+    parts = [overview(several)] if len(several) > 1 else []
+    for block in blocks:
+        text = _block(block)
+        # Many settings of one protocol are read in the overview first.
+        folded = len(several) > 1 and block["scale"] == "paper"
+        parts.append(
+            f"<details><summary>{_title(block)}</summary>\n\n{text}\n\n</details>" if folded else text
+        )
+    return "\n\n".join(parts)
+
+
+def overview(blocks: list[dict[str, Any]]) -> str:
+    """One row a setting: mean and deviation of the objective of teacher and arms, and a count of verdicts."""
+    arms = list(dict.fromkeys(name for block in blocks for name in block["arms"]))
+    objective = blocks[0]["objective"]
+    lines = [
+        f"**All settings of `scale=paper`**: `{objective}`, mean ± standard deviation over seeds.",
+        "",
+        "| setting | data | teacher | " + " | ".join(arms) + " | verdicts |",
+        "|---|---|" + "---:|" * (len(arms) + 1) + "---|",
+    ]
+    for block in blocks:
+        one = [
+            block["teacher"] or {"metrics": {}},
+            *(block["arms"].get(arm, {"metrics": {}}) for arm in arms),
+        ]
+        values = [cell(each["metrics"].get(objective)) for each in one]
+        words = " ".join(f"`{word}`" for word in block["overrides"]) or "recipe"
+        data = (block["data"] or "").split(",")[0]
+        lines.append(f"| {words} | {data} | " + " | ".join(values) + f" | {_counts(block['claims'])} |")
+    return "\n".join(lines)
+
+
+def _title(block: dict[str, Any]) -> str:
+    return " ".join([f"scale={block['scale']}", *block["overrides"]])
+
+
+def _counts(claims: list[dict[str, Any]]) -> str:
+    words = ("confirmed", "inconclusive", "refuted")
+    counts = {word: sum(c["verdict"] == word and c["kind"] != "identity" for c in claims) for word in words}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 def _block(block: dict[str, Any]) -> str:
