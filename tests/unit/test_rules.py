@@ -23,7 +23,7 @@ LAYERS = [
     {"errors", "artifacts"},
     {"losses"},
     {"core"},
-    {"nets", "envs"},
+    {"nets", "envs", "attacks"},
     {
         "data",
         "teachers",
