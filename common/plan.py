@@ -88,7 +88,8 @@ def plan_arm(config: dict[str, Any], unseeded: dict[str, Any], arm: str, base: d
         uses_teacher = bool(method.uses_teacher)
         if uses_teacher and teacher is None:
             raise UserError(f"arms.{arm}.method={method.__name__} needs a teacher; set teacher=<name>")
-        changes_input = method.prepare_batch is not Method.prepare_batch
+        prepares = method.prepare_batch is not Method.prepare_batch
+        changes_input = prepares and not method.keeps_teacher_view
     else:
         procedure = nodes.locate(config["procedure"]["_target_"], f"arms.{arm}.procedure")
         uses_teacher, changes_input = bool(getattr(procedure, "uses_teacher", False)), True

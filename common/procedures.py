@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from common.artifacts import load_tensors
 from common.run_context import RunContext
 from common.teachers.ensemble import ProbabilityEnsemble
 from common.teachers.frozen import Frozen
@@ -23,6 +24,21 @@ class Distill:
         """Metrics of the student, with the last epoch's mean loss terms."""
         student = ctx.distill("student", ctx.teacher())
         return {**ctx.last_epoch("student"), **ctx.evaluate(student)}
+
+
+class DistillCounted:
+    """As ``Distill``; what the method counted in buffers ``count_<name>`` becomes ``train/<name>``.
+
+    The counts are read from the run's own file, so they are those of all processes that trained it.
+    """
+
+    def run(self, ctx: RunContext) -> dict[str, float]:
+        """Metrics of the student, with loss terms and counts."""
+        metrics = Distill().run(ctx)
+        tensors, _ = load_tensors(ctx.dir / "student.safetensors", f"{ctx.key}/student")
+        prefix = "method.count_"
+        counts = {name: float(value) for name, value in tensors.items() if name.startswith(prefix)}
+        return {**{f"train/{name.removeprefix(prefix)}": n for name, n in counts.items()}, **metrics}
 
 
 class Generations:

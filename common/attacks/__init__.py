@@ -4,9 +4,11 @@ from common.attacks.checks import check_target
 from common.attacks.context import attacking, logits_of
 from common.attacks.losses import cross_entropy, dlr, dlr_targeted, kl_to, negated, scaled, soft_labels
 from common.attacks.pgd import PGD, pgd
+from common.attacks.weights import WeightPerturbation
 
 __all__ = [
     "PGD",
+    "WeightPerturbation",
     "attacking",
     "check_target",
     "cross_entropy",

@@ -23,9 +23,12 @@ class Method(nn.Module):
         taps: feature name -> alias (``stage1``..``stage4``, ``penultimate``) or module path, resolved in the student
             and in the teacher alike; a mapping ``{"student": ..., "teacher": ...}`` names them apart. A path that
             ends in ``:in`` means the module's input.
+        keeps_teacher_view: True where ``prepare_batch`` leaves the teacher's input alone, so that its outputs may be
+            recorded all the same.
     """
 
     uses_teacher: ClassVar[bool] = True
+    keeps_teacher_view: ClassVar[bool] = False
     taps: ClassVar[Mapping[str, str | Mapping[str, str]]] = {}
 
     def taps_of(self, side: str) -> dict[str, str]:
@@ -39,7 +42,8 @@ class Method(nn.Module):
         """Changes the batch before both forward passes: mixup, adversarial examples, generated text.
 
         ``nets`` holds ``student`` and, where there is one, ``teacher``. Overriding this means that the teacher's
-        view is the method's own, so its outputs are never taken from a record of another arm.
+        view is the method's own, so its outputs are never taken from a record of another arm, unless the class says
+        ``keeps_teacher_view``.
         """
         return batch
 

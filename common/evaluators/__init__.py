@@ -4,5 +4,17 @@ from common.evaluators.base import Evaluation, evaluate
 from common.evaluators.calibration import CalibrationError
 from common.evaluators.classification import Accuracy, NegativeLogLikelihood
 from common.evaluators.fidelity import Fidelity
+from common.evaluators.robust import FGSM, Confidence, PGDAccuracy, RobustGap
 
-__all__ = ["Accuracy", "CalibrationError", "Evaluation", "Fidelity", "NegativeLogLikelihood", "evaluate"]
+__all__ = [
+    "FGSM",
+    "Accuracy",
+    "CalibrationError",
+    "Confidence",
+    "Evaluation",
+    "Fidelity",
+    "NegativeLogLikelihood",
+    "PGDAccuracy",
+    "RobustGap",
+    "evaluate",
+]
