@@ -109,7 +109,9 @@ class PGDAccuracy:
             )
         if images is not None and images < 1:
             raise UserError(f"images={images} has to be at least 1, or null for all")
-        self.attack = PGD(eps, 2.5 * eps / steps if step_size is None else step_size, steps, norm, random_start)
+        self.attack = PGD(
+            eps, 2.5 * eps / steps if step_size is None else step_size, steps, norm, random_start
+        )
         self.restarts, self.split, self.images, self.loss = restarts, split, images, loss
         self.name = name or f"pgd{steps}" + ("_dlr" if loss == "dlr" else "")
 

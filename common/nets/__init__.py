@@ -18,6 +18,7 @@ from common.nets.cifar_resnet import (
 )
 from common.nets.layers import count_parameters
 from common.nets.mobilenet_v2 import mobilenet_v2
+from common.nets.resnet18 import resnet18
 from common.nets.shufflenet import shufflenet_v1, shufflenet_v2
 from common.nets.small import mlp, small_cnn
 from common.nets.taps import TappedNet, tap
@@ -33,6 +34,7 @@ __all__ = [
     "resnet8",
     "resnet8x4",
     "resnet14",
+    "resnet18",
     "resnet20",
     "resnet32",
     "resnet32x4",

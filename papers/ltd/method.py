@@ -85,7 +85,10 @@ class LTD(Adversarial):
 
 
 class TemperedCrossEntropy(Method):
-    """``CE(z / T, y)``: how the teacher of defensive distillation is trained (arXiv 1511.04508)."""
+    """``T CE(z / T, y)``: how the teacher of defensive distillation is trained (arXiv 1511.04508).
+
+    The factor T, here and below, keeps the gradient of the logits at its usual size.
+    """
 
     uses_teacher: ClassVar[bool] = False
 
@@ -97,11 +100,11 @@ class TemperedCrossEntropy(Method):
         self, batch: Batch, student: Outputs, teacher: Outputs | None, ctx: Context
     ) -> dict[str, Tensor]:
         """One term."""
-        return {"ce": F.cross_entropy(student.logits / self.temperature, batch["y"])}
+        return {"ce": self.temperature * F.cross_entropy(student.logits / self.temperature, batch["y"])}
 
 
 class DefensiveDistillation(Method):
-    """``H(softmax(z_t / T), softmax(z_s / T))`` on clean images, used at T = 1 (arXiv 1511.04508).
+    """``T H(softmax(z_t / T), softmax(z_s / T))`` on clean images, used at T = 1 (arXiv 1511.04508).
 
     The negative control: its logits are T times too large in use, which hides gradients and defends nothing.
     """
@@ -114,5 +117,5 @@ class DefensiveDistillation(Method):
         self, batch: Batch, student: Outputs, teacher: Outputs | None, ctx: Context
     ) -> dict[str, Tensor]:
         """One term."""
-        target = tempered(teacher.logits, self.temperature)
-        return {"soft_ce": soft_cross_entropy(student.logits / self.temperature, target)}
+        T, target = self.temperature, tempered(teacher.logits, self.temperature)
+        return {"soft_ce": T * soft_cross_entropy(student.logits / T, target)}
