@@ -31,6 +31,8 @@ LAYERS = [
         "methods",
         "nodes",
         "own_weights",
+        "trained",
+        "masking_marks",
         "zoo",
         "records",
         "claims",
