@@ -107,7 +107,9 @@ class GradientMasking:
         net = Attacked(model, x, y, self.eps, self.norm, self.seed, self.steps)
         found: dict[str, float] = {}
         verdicts: dict[str, float] = {}
-        for letter in sorted(self.letters):
+        # Without any path from the images to the answer there is nothing that a gradient attack could do.
+        letters = self.letters if net.gradient() is not None else "e"
+        for letter in sorted(letters):
             check = self._run(letter, net, data, ctx)
             if check is not None:
                 verdicts[f"masking/{CHECKS[letter]}"] = float(check.passed)

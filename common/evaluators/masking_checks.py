@@ -105,6 +105,15 @@ class Attacked:
             generator=torch.Generator().manual_seed(derive(self.seed, _STREAM)),
         )
 
+    def gradient(self) -> Tensor | None:
+        """Of the cross-entropy in x, [N, ...]; None where the network cuts the graph altogether."""
+        with attacking(self.model):
+            x = self.x.detach().clone().requires_grad_()
+            values = cross_entropy(self.y)(logits_of(self.model(x)))
+            if not values.requires_grad:
+                return None
+            return torch.autograd.grad(values.sum(), x, allow_unused=True)[0]
+
     @property
     def classes(self) -> int:
         """C, by one forward pass."""
@@ -171,7 +180,7 @@ def c_fgsm(net: Attacked, tolerance: float = 0.01) -> Check:
     """(c) One step from the image is no stronger than many."""
     one, many = net.survive("ce", 1, start="none"), net.survive("ce")
     excess, low = paired_excess(many, one)
-    return Check(low <= tolerance, {"c_fgsm": accuracy(one), "c_excess": excess})
+    return Check(low <= tolerance, {"c_accuracy": accuracy(one), "c_excess": excess})
 
 
 def d_square(net: Attacked, queries: int = 5000, tolerance: float = 0.002) -> Check:
@@ -198,15 +207,9 @@ def d_square(net: Attacked, queries: int = 5000, tolerance: float = 0.002) -> Ch
 
 def e_zero_gradient(net: Attacked, tolerance: float = 0.01) -> Check:
     """(e) The gradient of the cross-entropy in the input is exactly zero nowhere, or nearly so."""
-    with attacking(net.model):
-        x = net.x.detach().clone().requires_grad_()
-        values = cross_entropy(net.y)(logits_of(net.model(x)))
-        # A quantised input can cut the graph altogether.
-        gradient = (
-            torch.autograd.grad(values.sum(), x, allow_unused=True)[0] if values.requires_grad else None
-        )
-    zero = len(x) if gradient is None else int((gradient.flatten(1) == 0).all(1).sum())
-    return Check(not share_above(zero, len(x), tolerance), {"e_zero": zero / len(x)})
+    gradient = net.gradient()
+    zero = len(net.x) if gradient is None else int((gradient.flatten(1) == 0).all(1).sum())
+    return Check(not share_above(zero, len(net.x), tolerance), {"e_zero": zero / len(net.x)})
 
 
 def f_autoattack(
@@ -237,7 +240,7 @@ def f_autoattack(
         )
         alive[rows[turned.cpu()]] = False
     excess, low = paired_excess(plain, alive)
-    return Check(low <= tolerance, {"f_autoattack": accuracy(alive), "f_excess": excess})
+    return Check(low <= tolerance, {"f_accuracy": accuracy(alive), "f_excess": excess})
 
 
 def g_losses(net: Attacked, tolerance: float = 0.04) -> Check:
@@ -260,4 +263,4 @@ def h_transfer(net: Attacked, surrogate: Model, tolerance: float = 0.01) -> Chec
     """(h) Examples made on another, adversarially trained network are no stronger than those made on this one."""
     transferred = net.right(net.x) & net.right(net.adversarial(surrogate, "ce", net.steps, net.eps))
     excess, low = paired_excess(net.survive("ce"), transferred)
-    return Check(low <= tolerance, {"h_transfer": accuracy(transferred), "h_excess": excess})
+    return Check(low <= tolerance, {"h_accuracy": accuracy(transferred), "h_excess": excess})
