@@ -85,7 +85,7 @@ class LTD(Adversarial):
 
 
 class TemperedCrossEntropy(Method):
-    """``T CE(z / T, y)``, the teacher of defensive distillation; T keeps the gradient's usual size (arXiv 1511.04508)."""
+    """``T CE(z / T, y)``, the teacher of defensive distillation; T keeps the gradient's size (arXiv 1511.04508)."""
 
     uses_teacher: ClassVar[bool] = False
 
