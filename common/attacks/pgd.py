@@ -18,6 +18,7 @@ from torch import Tensor
 from common.attacks.checks import check_budget, check_images
 from common.attacks.context import Model, attacking, logits_of
 from common.attacks.losses import SampleLoss
+from common.errors import UserError
 
 Norm = Literal["linf", "l2"]
 Start = Literal["uniform", "gaussian", "none"]
@@ -65,7 +66,7 @@ def pgd(
         Like x, detached, within the ball and within the bounds.
 
     Raises:
-        UserError: numbers out of range, or pixels outside of ``bounds``.
+        UserError: numbers out of range, pixels outside of ``bounds``, or a network without a gradient in x.
     """
     check_budget(eps, step_size, steps, norm, bounds, x[0].numel() if len(x) else 1)
     check_images(x, bounds)
@@ -87,9 +88,22 @@ def pgd(
                 if k == steps:
                     break
             # Summed, so that a sample's gradient does not depend on the size of its batch.
-            (gradient,) = torch.autograd.grad(values.sum(), point)
+            gradient = (
+                torch.autograd.grad(values.sum(), point, allow_unused=True)[0]
+                if values.requires_grad
+                else None
+            )
+            if gradient is None:
+                raise UserError(
+                    "the network's answer does not depend on its images in a way that has a gradient; "
+                    "an attack by gradients is no measure of its robustness"
+                )
+            # Else the allocator has to find new pages for the next pass, which costs as much as the projection.
+            del values, point
             size = step_size * (1 + math.cos(math.pi * k / steps)) / 2 if schedule == "cosine" else step_size
-            delta = _project(delta + size * _direction(gradient, norm), low, high, eps, norm)
+            step = _direction(gradient, norm).mul_(size).add_(delta)
+            del gradient
+            delta = step.clamp_(low, high) if norm == "linf" else _project(step, low, high, eps, norm)
         # x + (1 - x) may round above 1.
         return (x + (best if keep == "best" else delta)).clamp(*bounds)
 

@@ -85,10 +85,7 @@ class LTD(Adversarial):
 
 
 class TemperedCrossEntropy(Method):
-    """``T CE(z / T, y)``: how the teacher of defensive distillation is trained (arXiv 1511.04508).
-
-    The factor T, here and below, keeps the gradient of the logits at its usual size.
-    """
+    """``T CE(z / T, y)``, the teacher of defensive distillation; T keeps the gradient's size (arXiv 1511.04508)."""
 
     uses_teacher: ClassVar[bool] = False
 

@@ -246,3 +246,8 @@ def test_targets_that_overrate_themselves_are_refused():
     refused(lambda: attacks.check_target(lambda x: torch.rand(len(x), 5), X), "two answers")
     refused(lambda: attacks.check_target(lambda x: Outputs(x.flatten(1)[:, :3]), X, classes=4), "4 classes")
     refused(lambda: attacks.check_target(lambda x: x, X), "logits [B, C]")
+
+
+def test_network_without_a_gradient_is_refused_in_one_sentence():
+    with pytest.raises(UserError, match="has a gradient"):
+        pgd(lambda x: net()(x.detach()), X, attacks.cross_entropy(Y), eps=0.1, step_size=0.1, steps=1)
