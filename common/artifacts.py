@@ -78,7 +78,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors: their names, types, shapes and bytes, as hexadecimal."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -98,7 +99,7 @@ def save_tensors(
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {"key": key, "digest": _tensor_digest(plain), "meta": canonical(meta or {})}
+    header = {"key": key, "digest": tensor_digest(plain), "meta": canonical(meta or {})}
     write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=header), durable)
 
 
@@ -116,7 +117,7 @@ def load_tensors(path: Path, key: str | None) -> tuple[dict[str, Tensor], dict[s
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise DamagedArtifactError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if header.get("digest") != _tensor_digest(tensors):
+    if header.get("digest") != tensor_digest(tensors):
         raise DamagedArtifactError(f"{path} is damaged: its content does not match its digest")
     if key is not None and header.get("key") != key:
         raise DamagedArtifactError(f"{path} belongs to {header.get('key')}, not to {key}")

@@ -95,17 +95,29 @@ def with_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig, without: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration with every interpolation resolved, as plain dictionaries and lists.
+
+    Args:
+        without: keys that are left out. They are not resolved, but others may refer to them.
 
     Raises:
         UserError: a mandatory value is missing or an interpolation leads nowhere.
     """
     try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise UserError(f"{missing[0]} has no value; set {missing[0]}=<value>")
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        resolved: dict[str, Any] = {}
+        for key in sorted(set(config) - set(without), key=str):
+            if OmegaConf.is_missing(config, key):
+                raise UserError(f"{key} has no value; set {key}=<value>")
+            value = config[key]
+            if not OmegaConf.is_config(value):
+                resolved[key] = value
+                continue
+            missing = sorted(OmegaConf.missing_keys(value))
+            if missing:
+                raise UserError(f"{key}.{missing[0]} has no value; set {key}.{missing[0]}=<value>")
+            resolved[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+        return resolved
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
 
@@ -158,10 +170,8 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
     if patch:
         _refuse_unknown(base, patch, f"arms.{arm}.patch")
         base = OmegaConf.merge(base, patch)
-    resolved = plain(base)
-    resolved.pop("arms")
-    resolved.pop("hydra", None)
-    return resolved
+    # Resolving every arm for every arm would take minutes of parsing where there are many.
+    return plain(base, without=("arms", "hydra"))
 
 
 def _refuse_unknown(base: DictConfig, patch: DictConfig, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TextIO
 
-from common import records
+from common import masking_marks, records
 from common.claims import Claim, Verdict, judge, load_claims
 from common.plan import ArmPlan
 
@@ -36,18 +36,26 @@ def comparison(
         table.add_column(column, justify="left" if column == "arm" else "right")
     baseline = next((r for r in results if r["arm"] == paper["baseline"]), None)
     teacher = next((r["teacher"] for r in results if r.get("teacher") and r["teacher"]["metrics"]), None)
+    marked = {r["arm"]: masking_marks.failed([r["metrics"]]) for r in results}
     if teacher:
-        table.add_row("teacher", *(_number(teacher["metrics"].get(name)) for name in names), "", "")
+        marked = {"teacher": masking_marks.failed([teacher["metrics"]]), **marked}
+        table.add_row(
+            masking_marks.name("teacher", marked),
+            *(_number(teacher["metrics"].get(name)) for name in names),
+            "",
+            "",
+        )
     for record in results:
         if record["status"] != "finished":
             table.add_row(record["arm"], "failed", *[""] * (len(names) + 1))
             continue
         gap = _gap(record, baseline, paper["objective"])
         seconds = sum(cost["wall_seconds"] for n, cost in record["costs"].items() if n != "teacher")
-        table.add_row(
-            record["arm"], *(_number(record["metrics"].get(n)) for n in names), gap, f"{seconds:.1f}"
-        )
+        shown = masking_marks.name(record["arm"], marked)
+        table.add_row(shown, *(_number(record["metrics"].get(n)) for n in names), gap, f"{seconds:.1f}")
     console.print(table)
+    if masking_marks.note(marked):
+        console.print(masking_marks.note(marked), markup=False)
     for record in results:
         if record["status"] == "failed":
             console.print(

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common import nodes, records
-from common.artifacts import load_tensors, write_atomic
+from common.artifacts import write_atomic
 from common.errors import UserError
 from common.nets.taps import TappedNet
 from common.plan import load_data
+from common.trained import finished_record, trained_student
 
 _TOLERANCE = 1e-4
 
@@ -34,25 +34,11 @@ def load_student(run: Path, name: str = "student") -> tuple[TappedNet, Tensor]:
     Raises:
         UserError: no finished run there, or its weights are damaged.
     """
-    record = records.read(run / "record.json")
-    if record is None or record["status"] != "finished":
-        raise UserError(f"{run} holds no finished run; pass the folder that has a record.json")
-    path = run / f"{name}.safetensors"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in run.glob("*.safetensors"))) or "none"
-        raise UserError(f"{path} does not exist; trainings of this run: {known}")
-    tensors, _ = load_tensors(path, f"{record['key']}/{name}")
-    config = record["config"]
+    config = finished_record(run)["config"]
     data = load_data(config["data"], Path(config["paths"]["data"]))
-    net = nodes.build(config["student"], "student", **data.spec)
-    student = TappedNet(
-        net, {}, getattr(net, "mean", None) or data.mean, getattr(net, "std", None) or data.std
-    )
-    student.load_state_dict(
-        {k.removeprefix("student."): v for k, v in tensors.items() if k.startswith("student.")}
-    )
+    student = trained_student(run, data, name)
     images = next(iter(data.eval_loader("test")))["x"][:4].contiguous()
-    return student.eval(), images
+    return student, images
 
 
 @torch.no_grad()

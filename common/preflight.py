@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common import nodes
 from common.artifacts import digest
 from common.errors import blaming
 from common.plan import ArmPlan
@@ -14,7 +15,7 @@ from common.zoo import Zoo
 
 
 def check_networks(plans: Sequence[ArmPlan], zoo: Zoo) -> None:
-    """Builds every method, and every different network once, with weights that were brought along.
+    """Builds every method and evaluator, and every different network once, with weights that were brought along.
 
     Raises:
         UserError: something does not fit; it names the configuration key.
@@ -28,6 +29,10 @@ def check_networks(plans: Sequence[ArmPlan], zoo: Zoo) -> None:
 
     for plan in plans:
         ctx = RunContext(plan, Path(), zoo)
+        for name, node in plan.config["evaluators"].items():
+            if node and first("evaluator", name, node):
+                with blaming(f"evaluators.{name}"):
+                    nodes.build(node, f"evaluators.{name}")
         taps: dict[str, dict[str, str]] = {"student": {}, "teacher": {}}
         if plan.config.get("method"):
             method = ctx.method()

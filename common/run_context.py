@@ -175,7 +175,9 @@ class RunContext:
             k: nodes.build(n, f"evaluators.{k}") for k, n in self.plan.config["evaluators"].items() if n
         }
         kept = self.shared.setdefault(f"predictions/{self.plan.evaluation}", {})
-        ctx = Evaluation(self.data, teacher, settings.device, settings.max_eval_batches, kept)
+        ctx = Evaluation(
+            self.data, teacher, settings.device, settings.max_eval_batches, kept, self.dir / "evaluation"
+        )
         return evaluate(model, evaluators, ctx)
 
     def _train(

@@ -24,6 +24,7 @@ NAMES = (
     "views",
     "startup",
     "data",
+    "attacks",
     "boundaries",
     "graphs",
     "mirage",

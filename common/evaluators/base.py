@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class Evaluation:
         device: where the forward passes run.
         max_batches: caps a split, None for all of it.
         kept: predictions of the teacher from earlier rounds with the same data and caps; new ones are added.
+        folder: where a long measurement keeps its state, so that a killed one goes on; None keeps nothing.
     """
 
     def __init__(
@@ -28,10 +30,12 @@ class Evaluation:
         device: torch.device,
         max_batches: int | None = None,
         kept: dict[str, tuple[Tensor, Tensor]] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.data = data
         self.teacher = teacher
         self.device = device
+        self.folder = folder
         self._max_batches = max_batches
         self._of_teacher = {} if kept is None else kept
         self._kept: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}

@@ -21,6 +21,7 @@ from common.nets.gnn_pyg import APPNP, GAT, GIN
 from common.nets.layers import count_parameters
 from common.nets.mobilenet_v2 import mobilenet_v2
 from common.nets.node_mlp import NodeMLP
+from common.nets.resnet18 import resnet18
 from common.nets.shufflenet import shufflenet_v1, shufflenet_v2
 from common.nets.small import mlp, small_cnn
 from common.nets.taps import TappedNet, tap
@@ -42,6 +43,7 @@ __all__ = [
     "resnet8",
     "resnet8x4",
     "resnet14",
+    "resnet18",
     "resnet20",
     "resnet32",
     "resnet32x4",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from common.report.markdown import table
+from common import masking_marks
+from common.report.markdown import masked, table
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:82rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -40,7 +41,9 @@ def page(recipes: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> s
 def _block(block: dict[str, Any]) -> str:
     where = " ".join([f"scale={block['scale']}", *block["overrides"]])
     note = escape(where) + (f", on {escape(block['data'])}" if block["data"] else "")
-    return f"<p class='note'>{note}</p>{_table(*table(block))}{_claims(block['claims'])}"
+    marks = masking_marks.note(masked(block))
+    marks = f"<p class='note'>{escape(marks)}</p>" if marks else ""
+    return f"<p class='note'>{note}</p>{_table(*table(block))}{marks}{_claims(block['claims'])}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from common import masking_marks
+
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 _MOST_COLUMNS = 6
 
@@ -65,7 +67,8 @@ def _block(block: dict[str, Any]) -> str:
     head += f" Mean ± standard deviation over {_seeds(block)}; differences to `{block['baseline']}` are paired by seed."
     if block["scale"] != "paper":
         head += " A miniature: its numbers are not comparable with the paper's, its directions may be."
-    return "\n\n".join([head, _table(block), _claims(block)])
+    note = masking_marks.note(masked(block))
+    return "\n\n".join([head, _table(block), *([note] if note else []), _claims(block)])
 
 
 def _seeds(block: dict[str, Any]) -> str:
@@ -90,13 +93,32 @@ def table(block: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a block: the teacher, then the arms in the recipe's order."""
     names = columns(block)
     header = ["arm", *names, f"{block['objective']} - {block['baseline']}", "CPU s"]
+    marks = masked(block)
     rows = []
     if block["teacher"]:
-        rows.append(["teacher", *(cell(block["teacher"]["metrics"].get(n)) for n in names), "", ""])
+        rows.append(
+            [
+                masking_marks.name("teacher", marks),
+                *(cell(block["teacher"]["metrics"].get(n)) for n in names),
+                "",
+                "",
+            ]
+        )
     for name, arm in block["arms"].items():
         values = [cell(arm["metrics"].get(n)) for n in names]
-        rows.append([name, *values, gap(block, name), f"{arm['cpu_seconds']:.1f}"])
+        rows.append([masking_marks.name(name, marks), *values, gap(block, name), f"{arm['cpu_seconds']:.1f}"])
     return header, rows
+
+
+def masked(block: dict[str, Any]) -> dict[str, list[str]]:
+    """Checks of gradient masking that an arm fails with any seed, by arm; the teacher first."""
+    sides = {"teacher": block["teacher"], **block["arms"]}
+    return {arm: masking_marks.failed(_by_seed(side["metrics"])) for arm, side in sides.items() if side}
+
+
+def _by_seed(metrics: dict[str, Any]) -> list[dict[str, float]]:
+    seeds = {seed for metric in metrics.values() for seed in metric["values"]}
+    return [{n: m["values"][s] for n, m in metrics.items() if s in m["values"]} for s in seeds]
 
 
 def _table(block: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ LAYERS = [
     {"losses", "boundaries"},
     {"core"},
     {"graphs"},
-    {"nets", "envs"},
+    {"nets", "envs", "attacks"},
     {
         "data",
         "teachers",
@@ -32,6 +32,8 @@ LAYERS = [
         "methods",
         "nodes",
         "own_weights",
+        "trained",
+        "masking_marks",
         "zoo",
         "records",
         "claims",

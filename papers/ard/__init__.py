@@ -1,0 +1,1 @@
+"""Adversarially Robust Distillation (arXiv 1905.09747)."""

@@ -1,0 +1,1 @@
+"""Robust Soft Label Adversarial Distillation (arXiv 2108.07969)."""
