@@ -32,7 +32,7 @@ def note(marked: Mapping[str, list[str]]) -> str:
     """One line below a table: the marked arms with the checks that they fail; empty without any."""
     arms = "; ".join(f"{arm} ({', '.join(checks)})" for arm, checks in marked.items() if checks)
     return (
-        f"{MARK} accuracy under attack may be masked gradients, see docs/robust_evaluation.md: {arms}"
+        f"{MARK} accuracy under attack may come from masked gradients, see docs/robust_evaluation.md: {arms}"
         if arms
         else ""
     )
