@@ -33,6 +33,31 @@ def read(path: Path, key: str | None = None) -> dict[str, Any] | None:
     return record
 
 
+def finished(folder: Path, key: str, evaluation: str) -> dict[str, Any] | None:
+    """The finished record of a run with the given measurements; it becomes ``record.json`` where it was set aside."""
+    path, aside = folder / "record.json", _aside(folder, evaluation)
+    for candidate in (path, aside):
+        record = read(candidate, key)
+        if record and record["status"] == "finished" and record.get("evaluation") == evaluation:
+            if candidate == aside:
+                set_aside(folder, key, evaluation)
+                os.replace(aside, path)
+            return record
+    return None
+
+
+def set_aside(folder: Path, key: str, evaluation: str) -> None:
+    """Keeps a finished ``record.json`` of other measurements than ``evaluation`` under a name of its own."""
+    path = folder / "record.json"
+    record = read(path, key)
+    if record and record["status"] == "finished" and record.get("evaluation", evaluation) != evaluation:
+        os.replace(path, _aside(folder, record["evaluation"]))
+
+
+def _aside(folder: Path, evaluation: str) -> Path:
+    return folder / f"record-{evaluation}.json"
+
+
 def write(path: Path, record: dict[str, Any]) -> None:
     """Writes a record, whole or not at all."""
     write_json(path, record)
@@ -40,7 +65,7 @@ def write(path: Path, record: dict[str, Any]) -> None:
 
 def every(runs: Path, slug: str, scale: str) -> Iterator[dict[str, Any]]:
     """All whole records of a paper at a scale; each must lie where its key says."""
-    for path in sorted((runs / slug / scale).glob("*/*/record.json")):
+    for path in sorted((runs / slug / scale).glob("*/*/record*.json")):
         record = read(path, path.parent.relative_to(runs).as_posix())
         if record is not None:
             yield record

@@ -67,11 +67,11 @@ def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, shared: dict[Any, Any]) -> dic
     with FileLock(folder / ".lock"):
         path = folder / "record.json"
         force = plan.config["force"]
-        known = None if force else records.read(path, plan.key)
-        if known and known["status"] == "finished" and known["evaluation"] == plan.evaluation:
+        known = None if force else records.finished(folder, plan.key, plan.evaluation)
+        if known:
             return known
         if force:
-            for stale in folder.glob("*.safetensors"):
+            for stale in [*folder.glob("*.safetensors"), *folder.glob("record-*.json")]:
                 stale.unlink()
         started, clock = time.time(), time.perf_counter()
         make = plan.config["logger"]
@@ -118,6 +118,8 @@ def _run_arm(plan: ArmPlan, runs: Path, zoo: Zoo, shared: dict[Any, Any]) -> dic
             "wall_seconds": time.perf_counter() - clock,
             **records.provenance(),
         }
+        if not force:
+            records.set_aside(folder, plan.key, plan.evaluation)
         records.write(path, record)
         return record
 

@@ -101,6 +101,25 @@ def test_force_gives_the_same_numbers(folders):
     assert second["started"] > first["started"] and second["metrics"] == first["metrics"]
 
 
+def test_other_measurements_of_a_run_stand_beside_each_other(tmp_path, folders):
+    from common import records
+
+    usual = [*SMOKE, *folders, "arm=kd"]
+    other = [*usual, "evaluators.calibration.bins=5"]
+    (first,), (second,) = run(usual), run(other)
+    assert first["key"] == second["key"] and first["evaluation"] != second["evaluation"]
+    assert second["costs"]["student"] == first["costs"]["student"], "measured again, not trained"
+    found = list(records.every(tmp_path / "runs", "kd", "smoke"))
+    assert sorted(r["evaluation"] for r in found) == sorted([first["evaluation"], second["evaluation"]])
+    for command, expected in ((usual, first), (other, second), (usual, first)):
+        assert run(command)[0]["started"] == expected["started"]
+        assert (
+            records.read(tmp_path / "runs" / first["key"] / "record.json")["evaluation"]
+            == expected["evaluation"]
+        )
+    assert len(list(records.every(tmp_path / "runs", "kd", "smoke"))) == 2
+
+
 def test_one_failing_arm_leaves_a_record_and_the_others_run(folders, monkeypatch):
     import papers.vkd.method as vkd
 
