@@ -95,17 +95,29 @@ def with_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration with every interpolation resolved, as plain dictionaries and lists.
+
+    Args:
+        leave_out: top-level keys that are not wanted; others may still refer to them.
 
     Raises:
         UserError: a mandatory value is missing or an interpolation leads nowhere.
     """
     try:
-        missing = sorted(OmegaConf.missing_keys(config))
+        # Key by key: resolving is slow, and all arms would be resolved again for each of them.
+        wanted = {key: config[key] for key in config if key not in leave_out}
+        nodes = {key: value for key, value in wanted.items() if OmegaConf.is_config(value)}
+        missing = sorted(
+            f"{key}.{name}" for key, node in nodes.items() for name in OmegaConf.missing_keys(node)
+        )
         if missing:
             raise UserError(f"{missing[0]} has no value; set {missing[0]}=<value>")
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        resolved = {
+            key: OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+            for key, node in nodes.items()
+        }
+        return {**wanted, **resolved}
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
 
@@ -158,10 +170,7 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
     if patch:
         _refuse_unknown(base, patch, f"arms.{arm}.patch")
         base = OmegaConf.merge(base, patch)
-    resolved = plain(base)
-    resolved.pop("arms")
-    resolved.pop("hydra", None)
-    return resolved
+    return plain(base, leave_out=("arms", "hydra"))
 
 
 def _refuse_unknown(base: DictConfig, patch: DictConfig, where: str) -> None:
