@@ -24,7 +24,7 @@ def test_all_arms_run_at_smoke_scale(slug, folders):
 def test_every_scale_composes_and_names_what_exists(slug, scale):
     config = configuration.compose([f"paper={slug}", f"scale={scale}"])
     for arm, resolved, _, _ in configuration.split(config):
-        given = ("num_classes", "in_channels", "image_size", "params", "root", "optimizer")
+        given = ("num_classes", "in_channels", "image_size", "num_features", "params", "root", "optimizer")
         for key, node in walk(resolved, f"{arm}:"):
             if key.endswith(":data"):
                 node = {k: v for k, v in node.items() if k != "teacher_train_size"}
