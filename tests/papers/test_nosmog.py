@@ -14,7 +14,7 @@ from common.evaluators.base import Evaluation
 from common.graphs import Graph, NodeBatch, SparseMatrix
 from common.nets import NodeMLP
 from common.nets.taps import TappedNet
-from common.runner import plan_all, run
+from common.runner import run
 from papers.nosmog.augmentation import perturbation
 from papers.nosmog.data import noisy, side_by_side, student_view
 from papers.nosmog.method import NOSMOG, rsd_loss
@@ -227,8 +227,8 @@ def test_arms_share_one_teacher_that_scores_the_same_in_all(folders):
 def test_positions_follow_the_seed_in_the_inductive_setting_alone():
     def seeds(setting):
         words = ["paper=nosmog", "arm=position", f"setting={setting}", "scale=smoke"]
-        plans = [plan_all(configuration.compose([*words, f"seed={seed}"]))[0] for seed in (0, 1)]
-        return [plan.config["data"]["position_seed"] for plan in plans]
+        split = [next(configuration.split(configuration.compose([*words, f"seed={k}"]))) for k in (0, 1)]
+        return [resolved["data"]["position_seed"] for _, resolved, _, _ in split]
 
     assert seeds("transductive") == [0, 0] and seeds("inductive") == [0, 1]
 

@@ -63,7 +63,7 @@ def test_positions_of_a_community_lie_together():
 
 
 def test_positions_are_the_same_in_another_process():
-    code = "from tests.papers.test_nosmog_positions import *; print(digest(deepwalk(cliques(), **OPTIONS)))"
+    code = "from tests.unit.test_positions import *; print(digest(deepwalk(cliques(), **OPTIONS)))"
     env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT)
     assert found.stdout.strip() == digest(deepwalk(cliques(), **OPTIONS)), found.stderr
