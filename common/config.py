@@ -108,9 +108,7 @@ def plain(config: DictConfig, leave_out: Sequence[str] = ()) -> dict[str, Any]:
         # Key by key: resolving is slow, and all arms would be resolved again for each of them.
         wanted = {key: config[key] for key in config if key not in leave_out}
         nodes = {key: value for key, value in wanted.items() if OmegaConf.is_config(value)}
-        missing = sorted(
-            f"{key}.{name}" for key, node in nodes.items() for name in OmegaConf.missing_keys(node)
-        )
+        missing = sorted(name for node in nodes.values() for name in OmegaConf.missing_keys(node))
         if missing:
             raise UserError(f"{missing[0]} has no value; set {missing[0]}=<value>")
         resolved = {
