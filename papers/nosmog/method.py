@@ -28,12 +28,7 @@ from common.graphs import NodeBatch, SparseMatrix
 from common.graphs.nodes import dropout
 from common.losses.kd import kl_divergence
 from papers.nosmog.augmentation import perturbation
-
-
-def rsd_loss(teacher_hidden: Tensor, student_hidden: Tensor) -> Tensor:
-    """Mean over the B * B entries of (T T^T - M M^T)^2; T [B, h_T] receives no gradient, M is [B, h_S]."""
-    T, M = teacher_hidden.detach(), student_hidden
-    return (T @ T.t() - M @ M.t()).square().mean()
+from papers.nosmog.structure import rsd_loss
 
 
 class NOSMOG(Method):

@@ -17,8 +17,9 @@ from common.nets.taps import TappedNet
 from common.runner import run
 from papers.nosmog.augmentation import perturbation
 from papers.nosmog.data import noisy, side_by_side, student_view
-from papers.nosmog.method import NOSMOG, rsd_loss
+from papers.nosmog.method import NOSMOG
 from papers.nosmog.robustness import FeatureNoise
+from papers.nosmog.structure import rsd_loss
 
 B, C, H = 5, 3, 4
 SOFT, HARD = {"soft": torch.tensor(True)}, {"soft": torch.tensor(False)}
