@@ -115,7 +115,7 @@ def plain(config: DictConfig, without: Sequence[str] = ()) -> dict[str, Any]:
                 continue
             missing = sorted(OmegaConf.missing_keys(value))
             if missing:
-                raise UserError(f"{key}.{missing[0]} has no value; set {key}.{missing[0]}=<value>")
+                raise UserError(f"{missing[0]} has no value; set {missing[0]}=<value>")
             resolved[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
         return resolved
     except OmegaConfBaseException as error:

@@ -44,13 +44,16 @@ class Evaluation:
     def predictions(self, model: nn.Module, split: str) -> tuple[Tensor, Tensor]:
         """Logits [N, C] float32 and labels [N] of a split, on the CPU; computed once a model."""
         # A student's identity is only good for this round: the next one may be given its place in memory.
-        store, key = (self._of_teacher, split) if model is self.teacher else (self._kept, (id(model), split))
+        is_teacher = model is self.teacher
+        store, key = (self._of_teacher, split) if is_teacher else (self._kept, (id(model), split))
         kept = store.get(key)
         if kept is None:
             model = model.to(self.device).eval()
             logits, labels = [], []
             for batch in islice(self.data.eval_loader(split), self._max_batches):
-                logits.append(model(batch["x"].to(self.device)).logits.float().cpu())
+                # As in training: the teacher's own view where the data have one.
+                x = batch["x_teacher"] if is_teacher and "x_teacher" in batch else batch["x"]
+                logits.append(model(x.to(self.device)).logits.float().cpu())
                 labels.append(batch["y"].cpu())
             kept = store[key] = torch.cat(logits), torch.cat(labels)
         return kept
