@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from common.core.seeding import derive
 from common.data.base import DataError, find
 from common.data.offline.d4rl_file import read_d4rl
 from common.data.offline.logged import LogSettings, load_or_log
@@ -16,6 +17,8 @@ from common.data.offline.reference import D4RL, ENVIRONMENTS, Reference, domain_
 from common.data.offline.transitions import Transitions
 from common.envs import EnvSpec
 from common.zoo import Zoo
+
+_SPLIT = 0x73706C6974
 
 
 class OfflineData:
@@ -30,9 +33,13 @@ class OfflineData:
 
     recordable = False
 
-    def __init__(self, label: str, description: str, fingerprint: str, env: EnvSpec) -> None:
+    def __init__(self, label: str, description: str, fingerprint: str, env: EnvSpec, held_out: float) -> None:
+        if not 0 <= held_out < 1:
+            raise DataError(f"data.held_out={held_out} has to be a share from 0 to below 1")
         self.label, self.description, self.fingerprint, self.env = label, description, fingerprint, env
+        self._held_out = held_out
         self._loaded: tuple[Transitions, Reference] | None = None
+        self._parts: tuple[Transitions, Transitions] | None = None
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -58,16 +65,29 @@ class OfflineData:
         """Returns that count as 0 and 100; ``load`` comes first."""
         return self._loaded[1]
 
-    def split(self, held_out: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row numbers to learn from and row numbers held out, at random by the seed."""
-        count = len(self.transitions)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        held = round(held_out * count)
-        return order[held:], order[:held]
+    @property
+    def train(self) -> Transitions:
+        """Steps to learn from, in no order."""
+        return self._split()[0]
+
+    @property
+    def held(self) -> Transitions:
+        """Steps that nothing is learnt from; all steps where ``held_out`` is 0. The same ones for every seed."""
+        return self._split()[1]
+
+    def _split(self) -> tuple[Transitions, Transitions]:
+        if self._parts is None:
+            everything = self.transitions
+            count = len(everything)
+            held = round(self._held_out * count)
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(_SPLIT, count)))
+            parts = everything.rows(order[held:]), everything.rows(order[:held])
+            self._parts = parts if held else (everything, everything)
+        return self._parts
 
 
 class _Logged(OfflineData):
-    def __init__(self, settings: LogSettings) -> None:
+    def __init__(self, settings: LogSettings, held_out: float) -> None:
         name = settings.agent.env.id.lower().rpartition("-")[0]
         copies = f" x {settings.copies}" if settings.copies > 1 else ""
         size = "" if settings.level.endswith("replay") else f", {settings.size:,} steps a policy"
@@ -76,6 +96,7 @@ class _Logged(OfflineData):
             f"{name}{copies} {settings.level} (logged by our own agent{size})",
             settings.key,
             settings.env,
+            held_out,
         )
         self._settings = settings
 
@@ -86,7 +107,13 @@ class _Logged(OfflineData):
 
 class _InMemory(OfflineData):
     def __init__(
-        self, transitions: Transitions, reference: Reference, label: str, env: EnvSpec, where: str
+        self,
+        transitions: Transitions,
+        reference: Reference,
+        label: str,
+        env: EnvSpec,
+        where: str,
+        held_out: float,
     ) -> None:
         if env.shapes != transitions.shapes:
             S, A = transitions.shapes
@@ -95,7 +122,9 @@ class _InMemory(OfflineData):
                 f"{env.shapes[0]} and {env.shapes[1]}; set data.env=<the environment it was logged in>"
             )
         hint = ", scores indicative: another version of the environment" if reference.indicative else ""
-        super().__init__(label, f"{label}, {len(transitions):,} steps{hint}", transitions.fingerprint, env)
+        super().__init__(
+            label, f"{label}, {len(transitions):,} steps{hint}", transitions.fingerprint, env, held_out
+        )
         self._loaded = transitions, reference
 
 
@@ -111,6 +140,7 @@ def logged(
     width: int = 64,
     reward_scale: float = 0.1,
     agent_seed: int = 0,
+    held_out: float = 0.0,
     *,
     root: Path | None = None,
 ) -> OfflineData:
@@ -125,14 +155,17 @@ def logged(
         expert: return of the expert.
         budget: most steps of the agent.
         evaluate_every, width, reward_scale, agent_seed: of the agent.
+        held_out: share of the steps that nothing is learnt from.
         root: not needed; all sources take it.
 
     Raises:
         DataError: an option out of its range.
         UserError: the environment cannot be made.
     """
-    if len(medium) != 2 or not medium[0] < medium[1] < expert:
-        raise DataError(f"data.medium={list(medium)} has to be two rising returns below data.expert={expert}")
+    if len(medium) != 2 or not medium[0] < medium[1] or not medium[0] < expert:
+        raise DataError(
+            f"data.medium={list(medium)} has to be two rising returns, the lower one below data.expert={expert}"
+        )
     agent = OnlineSettings(
         EnvSpec(env),
         (float(medium[0]), float(medium[1])),
@@ -144,7 +177,7 @@ def logged(
         seed=agent_seed,
     )
     agent.env.shapes  # noqa: B018  (says now what cannot be made)
-    return _Logged(LogSettings(agent, level, size, copies))
+    return _Logged(LogSettings(agent, level, size, copies), held_out)
 
 
 def _reference(label: str, given: list[float] | None) -> Reference:
@@ -171,6 +204,7 @@ def d4rl(
     reference: list[float] | None = None,
     max_episode_steps: int | None = None,
     reward_factor: float = 1.0,
+    held_out: float = 0.0,
     *,
     root: Path | None = None,
 ) -> OfflineData:
@@ -182,6 +216,7 @@ def d4rl(
         reference: returns of score 0 and 100.
         max_episode_steps: limit of an episode in a file without ``timeouts``.
         reward_factor: 100 for AntMaze, as published.
+        held_out: share of the steps that nothing is learnt from.
         root: the data root.
 
     Raises:
@@ -191,7 +226,9 @@ def d4rl(
     label = label_of(found.name)
     transitions = read_d4rl(found, max_episode_steps)
     transitions.rewards *= reward_factor
-    return _InMemory(transitions, _reference(label, reference), label, _env(label, env), f"data.path={path}")
+    return _InMemory(
+        transitions, _reference(label, reference), label, _env(label, env), f"data.path={path}", held_out
+    )
 
 
 def minari(
@@ -199,6 +236,7 @@ def minari(
     env: str | None = None,
     reference: list[float] | None = None,
     reward_factor: float = 1.0,
+    held_out: float = 0.0,
     *,
     root: Path | None = None,
 ) -> OfflineData:
@@ -209,6 +247,7 @@ def minari(
         env: gymnasium's name of the environment; the set's own by default.
         reference: returns of score 0 and 100; the set's own by default, else those of D4RL.
         reward_factor: multiplies the rewards.
+        held_out: share of the steps that nothing is learnt from.
         root: not needed; all sources take it.
 
     Raises:
@@ -222,7 +261,5 @@ def minari(
         known = Reference(float(ends[0]), float(ends[1]))
     else:
         known = _reference(label, reference)
-    spec = EnvSpec(env) if env or not own_env else EnvSpec(own_env)
-    return _InMemory(
-        transitions, known, label, spec if env or own_env else _env(label, None), f"data.id={id}"
-    )
+    spec = EnvSpec(own_env) if own_env and env is None else _env(label, env)
+    return _InMemory(transitions, known, label, spec, f"data.id={id}", held_out)

@@ -70,6 +70,18 @@ class Transitions:
         s, a, r, next_s, d = self._rows.index_select(0, index).split((S, A, 1, S, 1), dim=1)
         return {"s": s, "a": a, "r": r[:, 0], "next_s": next_s, "d": d[:, 0]}
 
+    def rows(self, index: Tensor) -> Transitions:
+        """The steps of an index [M], as a set of their own."""
+        return Transitions(*(getattr(self, name)[index] for name in FIELDS))
+
+    def moments(self) -> dict[str, Tensor]:
+        """``state_mean``, ``state_std`` [S], ``action_mean``, ``action_std`` [A]: population moments of all steps."""
+        found = {}
+        for name, part in (("state", self.observations), ("action", self.actions)):
+            part = part.double()
+            found |= {f"{name}_mean": part.mean(0).float(), f"{name}_std": part.std(0, correction=0).float()}
+        return found
+
     def episode_returns(self) -> Tensor:
         """Undiscounted return of each whole episode, float64; a last one without an end is left out."""
         ends = (self.terminals | self.timeouts).nonzero()[:, 0]
