@@ -1,6 +1,8 @@
 """Measures what the framework costs and what it saves.
 
-    python scripts/bench.py [step] [torchdistill] [views] [startup] [data] [--repeats N] [--quick] [--json FILE]
+    python scripts/bench.py [name ...] [--repeats N] [--quick] [--json FILE]
+
+Names: step, torchdistill, views, startup, data, offline_rl.
 
 Everything is CPU seconds on one thread, in pairs that run in turn, so that a busy machine moves both sides alike.
 Exit status: 0 measured, 1 a target is missed, 2 a benchmark cannot run here.
@@ -18,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-NAMES = ("step", "torchdistill", "views", "startup", "data")
+NAMES = ("step", "torchdistill", "views", "startup", "data", "offline_rl")
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ def field_cosine(bonus: Bonus, s: Tensor, a: Tensor, centre: Tensor) -> Tensor:
     return F.cosine_similarity(-gradient, centre - a.detach(), dim=-1)
 
 
-def descend_bonus(bonus: Bonus, s: Tensor, a: Tensor, steps: int = 200, step_size: float = 0.02) -> Tensor:
+def descend_bonus(bonus: Bonus, s: Tensor, a: Tensor, steps: int = 200, step_size: float = 0.05) -> Tensor:
     """Where actions [B, A] end that take steps of a fixed size along the anti-gradient, inside [-1, 1].
 
     The size shrinks linearly to zero, so that a path which finds a minimum ends in it, whatever the bonus's scale.
