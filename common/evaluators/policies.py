@@ -30,9 +30,9 @@ class PolicyReturn:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, data: Any, ctx: Evaluation) -> dict[str, float]:
-        """``test/return``, ``test/score``, ``test/score_best``, ``test/length``, and for learners with values
-        ``test/q`` (mean value of start and own action), ``test/q_realised`` (mean discounted return from there) and
-        ``test/q_gap``, their difference."""
+        """``test/return``, ``test/score``, ``test/score_best``, ``test/length``; for learners with values also
+        ``test/q`` (mean value of start and own action), ``test/q_realised`` (mean discounted return from there, in
+        units of the rewards that were learnt from) and ``test/q_gap``, their difference."""
         learner = model.learner.cpu().eval()
         discount = getattr(learner, "discount", 1.0)
         episodes = run_episodes(learner.act, data.env, self.episodes, self.seed, discount)
@@ -47,7 +47,7 @@ class PolicyReturn:
         }
         q = learner.value(episodes.starts, learner.act(episodes.starts))
         if q is not None:
-            realised = float(episodes.discounted.mean())
+            realised = data.reward_factor * float(episodes.discounted.mean())
             mean = float(q.double().mean())
             metrics |= {"test/q": mean, "test/q_realised": realised, "test/q_gap": mean - realised}
         return metrics

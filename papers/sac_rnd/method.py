@@ -23,10 +23,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from common.losses.actor_critic import sac_actor_loss, temperature_loss
-from common.methods.actor_critic import SAC, Learner
-from common.methods.actor_critic.learner import Optimizers, Transition, adam, descend, standard_normal
-from common.nets.actor_critic import GaussianActor
+from common.losses.actor_critic import sac_actor_loss
+from common.methods.actor_critic import SAC
 
 
 def rnd_error(prediction: Tensor, prior: Tensor) -> Tensor:
@@ -69,8 +67,10 @@ class SACRND(SAC):
         lr: float = 1e-3,
         discount: float = 0.99,
         tau: float = 0.005,
+        initial_temperature: float = 1.0,
     ) -> None:
-        super().__init__(state_dim, action_dim, width, depth, 2, layer_norm, lr, discount, tau)
+        options = (width, depth, 2, layer_norm, lr, discount, tau, None, initial_temperature)
+        super().__init__(state_dim, action_dim, *options)
         self.rnd, self.actor_weight, self.critic_weight = (
             rnd.requires_grad_(False),
             actor_weight,
@@ -86,42 +86,3 @@ class SACRND(SAC):
         """The bracket of y."""
         value, bonus = self.target.least(next_s, next_a), self.rnd.bonus(next_s, next_a)
         return sac_rnd_next_value(value, log_prob, bonus, temperature, self.critic_weight)
-
-
-class ActorOnly(Learner):
-    """Algorithm 2: no critic and no weight, the actor minimises mean[temp log pi + b] and so clones by the bonus."""
-
-    def __init__(
-        self,
-        state_dim: int,
-        action_dim: int,
-        rnd: nn.Module,
-        width: int = 256,
-        depth: int = 3,
-        lr: float = 1e-3,
-    ) -> None:
-        super().__init__()
-        self.lr, self.target_entropy = lr, -float(action_dim)
-        self.actor = GaussianActor(state_dim, action_dim, width, depth)
-        self.log_temperature = nn.Parameter(torch.zeros(()))
-        self.rnd = rnd.requires_grad_(False)
-
-    def optimizers(self) -> Optimizers:
-        """Of actor and temperature."""
-        return [adam(part, self.lr) for part in (self.actor.parameters(), [self.log_temperature])]
-
-    def update(
-        self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Actor, then temperature."""
-        s, temperature = batch["s"], self.log_temperature.detach().exp()
-        policy, log_prob = self.actor.sample(s, standard_normal(batch["a"], generator))
-        bonus = self.rnd.bonus(s, policy)
-        loss = sac_rnd_loss(log_prob, torch.zeros_like(bonus), bonus, temperature, actor_weight=1.0)
-        descend(loss, optimizers[0])
-        descend(temperature_loss(self.log_temperature, log_prob, self.target_entropy), optimizers[1])
-        return {"loss/actor": loss.detach(), "temperature": temperature, "bonus": bonus.detach().mean()}
-
-    def act(self, s: Tensor) -> Tensor:
-        """tanh(mu)."""
-        return self.actor.act(s)

@@ -18,8 +18,9 @@ from common.methods.actor_critic import IQL, SAC, TD3BC, LearnerModule
 from common.methods.actor_critic.learner import descend
 from common.runner import run
 from papers.sac_rnd import field, nets
+from papers.sac_rnd.actor_only import ActorOnly
 from papers.sac_rnd.evaluators import auroc
-from papers.sac_rnd.method import SACRND, ActorOnly, rnd_bonus, rnd_error, sac_rnd_loss, sac_rnd_next_value
+from papers.sac_rnd.method import SACRND, rnd_bonus, rnd_error, sac_rnd_loss, sac_rnd_next_value
 from papers.sac_rnd.procedure import AntiExploration
 from papers.sac_rnd.rnd import RND
 
@@ -207,7 +208,7 @@ def test_one_update_follows_the_released_order():
     parts = list(reference.actor.parameters())
     for p, new in zip(parts, adam_step(parts, torch.autograd.grad(actor_loss, parts), lr), strict=True):
         p.data.copy_(new)
-    slope = temp * (-float(log_prob.mean()) + A)
+    slope = temp * (-log_prob.mean().item() + A)
     log_temp = -0.5 - lr * math.copysign(1.0, slope)
     with torch.no_grad():
         next_a, next_log_prob = sample(batch["next_s"], next_noise)
@@ -361,7 +362,7 @@ def test_published_settings_are_what_the_paper_scale_carries():
 
 def test_wrong_options_and_wrong_data_end_in_one_sentence(folders):
     with pytest.raises(UserError, match=r"learner.widht is not an option"):
-        run(["paper=sac_rnd", "scale=smoke", "arm=sac", "+arms.sac.procedure.learner.widht=3", *folders])
+        run(["paper=sac_rnd", "scale=smoke", "arm=sac", "+rl.sac.widht=3", *folders])
     (record,) = run(["paper=sac_rnd", "scale=smoke", "arm=bc", "data=synthetic", *folders])
     assert record["status"] == "failed" and "set data=pendulum_logged" in record["reason"]
 

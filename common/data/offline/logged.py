@@ -22,10 +22,11 @@ from common.errors import nearest
 
 # Raised when this code makes other data from the same options.
 LOG_VERSION = 1
-LEVELS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
+LEVELS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay", "narrow")
 _COPIES_OF = "Pendulum-v1"
 _NOISE, _EPISODES = 0x706F6C, 0x657069
 _PARALLEL = 50
+_NARROW_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LogSettings:
 
     Attributes:
         agent: who logs.
-        level: one of ``LEVELS``.
+        level: one of ``LEVELS``; narrow is the expert's mean action with a little noise.
         size: steps of random, medium and expert sets, whole episodes; medium-expert has both.
         copies: pendulums in one environment, each driven by the agent on its own.
     """
@@ -157,17 +158,21 @@ def _log(settings: LogSettings, agent: OnlineLog) -> tuple[dict[str, Tensor], di
 
 
 def _policy(settings: LogSettings, agent: OnlineLog, level: str) -> Policy:
-    """Stochastic, as the behaviour policies of D4RL are."""
+    """Stochastic, as the behaviour policies of D4RL are; the narrow one nearly not."""
     S, A = settings.agent.env.shapes
     generator = torch.Generator().manual_seed(derive(settings.agent.seed, _NOISE, LEVELS.index(level)))
     if level == "random":
         return lambda s: torch.rand(len(s), settings.copies * A, generator=generator) * 2 - 1
     actor = settings.agent.learner().actor
-    actor.load_state_dict({"medium": agent.medium, "expert": agent.expert}[level])
+    actor.load_state_dict(agent.medium if level == "medium" else agent.expert)
 
     def act(s: Tensor) -> Tensor:
         each = s.reshape(-1, S)
-        action, _ = actor.sample(each, torch.randn(len(each), A, generator=generator))
+        noise = torch.randn(len(each), A, generator=generator)
+        if level == "narrow":
+            action = (actor.act(each) + _NARROW_NOISE * noise).clamp(-1, 1)
+        else:
+            action, _ = actor.sample(each, noise)
         return action.reshape(len(s), -1)
 
     return act

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,24 @@ class OfflineData:
         description: for tables.
         fingerprint: of the content, or of all that it is made from.
         env: where policies are measured.
+        reward_factor: multiplies the rewards that are learnt from; returns are as they are.
     """
 
     recordable = False
 
-    def __init__(self, label: str, description: str, fingerprint: str, env: EnvSpec, held_out: float) -> None:
+    def __init__(
+        self,
+        label: str,
+        description: str,
+        fingerprint: str,
+        env: EnvSpec,
+        held_out: float,
+        reward_factor: float,
+    ) -> None:
         if not 0 <= held_out < 1:
             raise DataError(f"data.held_out={held_out} has to be a share from 0 to below 1")
         self.label, self.description, self.fingerprint, self.env = label, description, fingerprint, env
-        self._held_out = held_out
+        self.reward_factor, self._held_out = float(reward_factor), held_out
         self._loaded: tuple[Transitions, Reference] | None = None
         self._parts: tuple[Transitions, Transitions] | None = None
 
@@ -77,7 +87,7 @@ class OfflineData:
 
     def _split(self) -> tuple[Transitions, Transitions]:
         if self._parts is None:
-            everything = self.transitions
+            everything = replace(self.transitions, rewards=self.reward_factor * self.transitions.rewards)
             count = len(everything)
             held = round(self._held_out * count)
             order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(_SPLIT, count)))
@@ -87,7 +97,7 @@ class OfflineData:
 
 
 class _Logged(OfflineData):
-    def __init__(self, settings: LogSettings, held_out: float) -> None:
+    def __init__(self, settings: LogSettings, held_out: float, reward_factor: float) -> None:
         name = settings.agent.env.id.lower().rpartition("-")[0]
         copies = f" x {settings.copies}" if settings.copies > 1 else ""
         size = "" if settings.level.endswith("replay") else f", {settings.size:,} steps a policy"
@@ -97,6 +107,7 @@ class _Logged(OfflineData):
             settings.key,
             settings.env,
             held_out,
+            reward_factor,
         )
         self._settings = settings
 
@@ -114,6 +125,7 @@ class _InMemory(OfflineData):
         env: EnvSpec,
         where: str,
         held_out: float,
+        reward_factor: float,
     ) -> None:
         if env.shapes != transitions.shapes:
             S, A = transitions.shapes
@@ -122,9 +134,8 @@ class _InMemory(OfflineData):
                 f"{env.shapes[0]} and {env.shapes[1]}; set data.env=<the environment it was logged in>"
             )
         hint = ", scores indicative: another version of the environment" if reference.indicative else ""
-        super().__init__(
-            label, f"{label}, {len(transitions):,} steps{hint}", transitions.fingerprint, env, held_out
-        )
+        about = f"{label}, {len(transitions):,} steps{hint}"
+        super().__init__(label, about, transitions.fingerprint, env, held_out, reward_factor)
         self._loaded = transitions, reference
 
 
@@ -140,6 +151,7 @@ def logged(
     width: int = 64,
     reward_scale: float = 0.1,
     agent_seed: int = 0,
+    reward_factor: float = 1.0,
     held_out: float = 0.0,
     *,
     root: Path | None = None,
@@ -148,13 +160,14 @@ def logged(
 
     Args:
         env: gymnasium's name of the environment.
-        level: random, medium, expert, medium-expert, medium-replay or full-replay.
+        level: random, medium, expert, narrow, medium-expert, medium-replay or full-replay.
         size: steps of a policy's episodes.
         copies: pendulums in one environment; as many action dimensions.
         medium: the returns between which the medium agent lies.
         expert: return of the expert.
         budget: most steps of the agent.
         evaluate_every, width, reward_scale, agent_seed: of the agent.
+        reward_factor: multiplies the rewards that are learnt from.
         held_out: share of the steps that nothing is learnt from.
         root: not needed; all sources take it.
 
@@ -177,7 +190,7 @@ def logged(
         seed=agent_seed,
     )
     agent.env.shapes  # noqa: B018  (says now what cannot be made)
-    return _Logged(LogSettings(agent, level, size, copies), held_out)
+    return _Logged(LogSettings(agent, level, size, copies), held_out, reward_factor)
 
 
 def _reference(label: str, given: list[float] | None) -> Reference:
@@ -215,7 +228,7 @@ def d4rl(
         env: gymnasium's name of the environment.
         reference: returns of score 0 and 100.
         max_episode_steps: limit of an episode in a file without ``timeouts``.
-        reward_factor: 100 for AntMaze, as published.
+        reward_factor: multiplies the rewards that are learnt from; 100 for AntMaze, as published.
         held_out: share of the steps that nothing is learnt from.
         root: the data root.
 
@@ -225,7 +238,6 @@ def d4rl(
     found = find(path, root, "HDF5 file")
     label = label_of(found.name)
     transitions = read_d4rl(found, max_episode_steps)
-    transitions.rewards *= reward_factor
     return _InMemory(
         transitions, _reference(label, reference), label, _env(label, env), f"data.path={path}", held_out
     )
@@ -246,7 +258,7 @@ def minari(
         id: the set's name.
         env: gymnasium's name of the environment; the set's own by default.
         reference: returns of score 0 and 100; the set's own by default, else those of D4RL.
-        reward_factor: multiplies the rewards.
+        reward_factor: multiplies the rewards that are learnt from.
         held_out: share of the steps that nothing is learnt from.
         root: not needed; all sources take it.
 
@@ -254,7 +266,6 @@ def minari(
         DataError: the set cannot be used.
     """
     transitions, own_env, metadata = read_minari(id)
-    transitions.rewards *= reward_factor
     label = label_of(id)
     ends = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     if reference is None and None not in ends:
@@ -262,4 +273,4 @@ def minari(
     else:
         known = _reference(label, reference)
     spec = EnvSpec(own_env) if own_env and env is None else _env(label, env)
-    return _InMemory(transitions, known, label, spec, f"data.id={id}", held_out)
+    return _InMemory(transitions, known, label, spec, f"data.id={id}", held_out, reward_factor)

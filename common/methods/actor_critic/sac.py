@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class SAC(Learner):
         discount: gamma.
         tau: rate of the target networks.
         target_entropy: None for -A.
+        initial_temperature: before the first update; it moves by about ``lr`` of itself an update.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SAC(Learner):
         discount: float = 0.99,
         tau: float = 0.005,
         target_entropy: float | None = None,
+        initial_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.lr, self.discount, self.tau = lr, discount, tau
@@ -54,7 +57,7 @@ class SAC(Learner):
         self.actor = GaussianActor(state_dim, action_dim, width, depth)
         self.critic = CriticEnsemble(state_dim, action_dim, width, depth, critics, layer_norm)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
         # Tuples, so that an update does not walk the module tree.
         self._pair = tuple(self.target.parameters()), tuple(self.critic.parameters())
 
