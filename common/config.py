@@ -145,6 +145,11 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
     if patch:
         _refuse_unknown(base, patch, f"arms.{arm}.patch")
         base = OmegaConf.merge(base, patch)
+    own = OmegaConf.to_container(base, resolve=False)
+    own.pop("arms")
+    if "${arms" not in str(own):
+        # Nothing looks at the other arms, and to resolve all of them for each of them takes the square of their number.
+        base.arms = {}
     resolved = plain(base)
     resolved.pop("arms")
     resolved.pop("hydra", None)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from common.artifacts import load_tensors
-from common.config import compose, plain
+from common.config import compose, split
 from common.core.distiller import Blocks
 from common.core.fit import TrainerSettings, fit
 from common.data.offline import ReplaySampler, Transitions
@@ -352,8 +352,8 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, kind):
 
 
 def test_published_settings_are_what_the_paper_scale_carries():
-    config = plain(compose(["paper=sac_rnd", "scale=paper"]))
-    arm = config["arms"]["sac_rnd"]["procedure"]
+    ((_, config, _, _),) = split(compose(["paper=sac_rnd", "scale=paper", "arm=sac_rnd"]))
+    arm = config["procedure"]
     assert config["trainer"]["max_epochs"] == 3000 and arm["updates"] == 1000 and arm["batch_size"] == 1024
     assert arm["rnd"]["lr"] == 3e-4 and arm["learner"]["lr"] == 1e-3 and arm["learner"]["width"] == 256
     assert arm["bonus_weight"] is None and arm["rnd_epochs"] * arm["rnd_updates"] == 1000

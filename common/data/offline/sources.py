@@ -238,9 +238,8 @@ def d4rl(
     found = find(path, root, "HDF5 file")
     label = label_of(found.name)
     transitions = read_d4rl(found, max_episode_steps)
-    return _InMemory(
-        transitions, _reference(label, reference), label, _env(label, env), f"data.path={path}", held_out
-    )
+    known, where = _reference(label, reference), f"data.path={path}"
+    return _InMemory(transitions, known, label, _env(label, env), where, held_out, reward_factor)
 
 
 def minari(
