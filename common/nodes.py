@@ -65,6 +65,8 @@ def check(node: Node, where: str, given: typing.Iterable[str] = ()) -> None:
             continue
         if key not in names and not open_ended:
             raise UserError(f"{where}.{key} is not an option of {node['_target_']}; {nearest(key, names)}")
+        if isinstance(value, Mapping) and "_target_" in value:
+            check(value, f"{where}.{key}", given)
         if key in hints and not _fits(value, hints[key]):
             if typing.get_origin(hints[key]) is typing.Literal:
                 known = [str(choice) for choice in typing.get_args(hints[key])]

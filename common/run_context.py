@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,13 +143,17 @@ class RunContext:
         student.set_taps({})
         return module.student.eval()
 
-    def fit(self, module: Any, loader: Iterable[Any], name: str) -> None:
-        """Trains any LightningModule of a paper's own: seeded, resumable, logged."""
+    def fit(self, module: Any, loader: Iterable[Any], name: str, max_epochs: int | None = None) -> None:
+        """Trains any LightningModule of a paper's own: seeded, resumable, logged.
+
+        Args:
+            max_epochs: length of a training that is not ``trainer.max_epochs`` long, such as a pretraining.
+        """
         torch.manual_seed(derive(self.seed, _INIT))
         self.costs[name] = fit(
             module,
             loader,
-            self.plan.settings,
+            replace(self.plan.settings, max_epochs=max_epochs or self.plan.settings.max_epochs),
             self.dir,
             name,
             self.key,

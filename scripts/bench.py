@@ -28,6 +28,7 @@ NAMES = (
     "boundaries",
     "graphs",
     "mirage",
+    "offline_rl",
 )
 
 

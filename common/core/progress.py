@@ -27,7 +27,7 @@ class ProgressLine(Checkpoint):
         self._started, self._first_epoch = time.monotonic(), trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Shows epoch, loss and the time that is left."""
+        """Shows epoch, loss, the last measurements between epochs, and the time that is left."""
         now = time.monotonic()
         done, total = trainer.current_epoch + 1, trainer.max_epochs
         if not self._active or (now - self._shown < 0.1 and done < total):
@@ -38,7 +38,10 @@ class ProgressLine(Checkpoint):
         loss = (
             sum(v for k, v in history[-1].items() if k.startswith("train/loss/")) if history else float("nan")
         )
-        sys.stderr.write(f"\r\x1b[2K{self._label}  epoch {done}/{total}  loss {loss:.4f}  {left:.0f} s left")
+        looks = {k: v for row in history or () for k, v in row.items() if k.startswith("val/")}
+        seen = "".join(f"  {name.removeprefix('val/')} {value:.4g}" for name, value in looks.items())
+        line = f"{self._label}  epoch {done}/{total}  loss {loss:.4f}{seen}  {left:.0f} s left"
+        sys.stderr.write(f"\r\x1b[2K{line}")
         sys.stderr.flush()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

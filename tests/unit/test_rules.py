@@ -41,7 +41,7 @@ LAYERS = [
     },
     {"plan"},
     {"loggers", "run_context", "export"},
-    {"procedures", "preflight", "config"},
+    {"procedures", "offline_rl", "preflight", "config"},
     {"display", "runner"},
     {"report"},
 ]

@@ -1,0 +1,1 @@
+"""Anti-Exploration by Random Network Distillation (arXiv 2301.13616)."""

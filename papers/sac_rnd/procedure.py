@@ -1,0 +1,75 @@
+"""Pretrains the random network distillation, freezes it, and trains an actor against its bonus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common.core.seeding import derive
+from common.data.offline import OfflineData
+from common.errors import UserError, nearest
+from common.methods.actor_critic import Learner, LearnerModule
+from common.offline_rl import OfflineRL
+from common.run_context import RunContext
+
+_RND = 0x726E64
+
+
+class AntiExploration(OfflineRL):
+    """``OfflineRL`` with a bonus.
+
+    Args:
+        learner: a partial node that takes ``rnd``; ``actor_weight`` and ``critic_weight`` are given to it if it takes
+            them.
+        rnd: a partial node of ``RND``.
+        bonus_weight: lambda of actor and critic, or one number for both; None looks it up.
+        published: name of a data set -> its lambda, as ``bonus_weight``.
+        rnd_epochs, rnd_updates: length of the pretraining.
+        bonus_on_data: mean bonus of the data after rescaling; None leaves it as it comes out, as published.
+        options: of ``OfflineRL``.
+    """
+
+    def __init__(
+        self,
+        learner: Callable[..., Learner],
+        rnd: Callable[..., Learner],
+        bonus_weight: float | Sequence[float] | None = None,
+        published: Mapping[str, Any] | None = None,
+        rnd_epochs: int = 1,
+        rnd_updates: int = 1000,
+        bonus_on_data: float | None = None,
+        updates: int = 1000,
+        batch_size: int = 256,
+        look_every: int = 1,
+        look_episodes: int = 10,
+        look_seed: int = 42,
+    ) -> None:
+        super().__init__(learner, updates, batch_size, look_every, look_episodes, look_seed)
+        self.rnd, self.bonus_weight, self.published = rnd, bonus_weight, published or {}
+        self.rnd_epochs, self.rnd_updates, self.bonus_on_data = rnd_epochs, rnd_updates, bonus_on_data
+
+    def build(self, ctx: RunContext, data: OfflineData) -> Learner:
+        """The learner with a pretrained bonus."""
+        actor_weight, critic_weight = self._weights(ctx, data)
+        rnd = self.make(ctx, self.rnd, data)
+        module = LearnerModule(rnd, derive(ctx.seed, _RND))
+        ctx.fit(module, self.batches(ctx, data, self.rnd_updates, "rnd"), "rnd", self.rnd_epochs)
+        if self.bonus_on_data is not None:
+            rnd.rescale(data.train.observations, data.train.actions, self.bonus_on_data)
+        weights = {"actor_weight": actor_weight, "critic_weight": critic_weight}
+        return self.make(ctx, self.learner, data, rnd=rnd, **weights)
+
+    def _weights(self, ctx: RunContext, data: OfflineData) -> tuple[float, float]:
+        chosen = self.bonus_weight if self.bonus_weight is not None else self.published.get(data.label)
+        if chosen is None:
+            raise UserError(
+                f"no bonus weight is published for {data.label} ({nearest(data.label, self.published)}); "
+                f"set arms.{ctx.plan.arm}.procedure.bonus_weight=<number>"
+            )
+        if isinstance(chosen, int | float):
+            return float(chosen), float(chosen)
+        if len(chosen) != 2:
+            raise UserError(
+                f"arms.{ctx.plan.arm}.procedure.bonus_weight={chosen} has to be one number or two"
+            )
+        return float(chosen[0]), float(chosen[1])
