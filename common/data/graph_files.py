@@ -103,7 +103,10 @@ def npz(name: str, root: Path) -> RawGraph:
         raise DataError(
             f"data={name}: {path} cannot be read ({error}); it should hold adj_*, attr_* and labels"
         ) from error
-    edges = np.stack([adjacency.row, adjacency.col]).astype(np.int64)
+    # These files hold an edge once, in either direction.
+    edges = np.stack([np.r_[adjacency.row, adjacency.col], np.r_[adjacency.col, adjacency.row]]).astype(
+        np.int64
+    )
     return RawGraph(features, labels, torch.from_numpy(edges), {})
 
 

@@ -27,9 +27,9 @@ TITLES = {
     "computers": "Amazon Computers",
     "cs": "Coauthor CS",
     "physics": "Coauthor Physics",
-    "cpf_cora": "Cora (CPF, largest component)",
-    "cpf_citeseer": "Citeseer (CPF, largest component)",
-    "cpf_pubmed": "Pubmed (CPF, largest component)",
+    "cpf_cora": "Cora as in CPF",
+    "cpf_citeseer": "Citeseer as in CPF",
+    "cpf_pubmed": "Pubmed as in CPF",
 }
 # Bag-of-words matrices have a few per cent of entries; from about a quarter on, dense products are faster.
 _SPARSE_BELOW = 0.2
