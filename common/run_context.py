@@ -13,12 +13,10 @@ from torch import nn
 
 from common import nodes
 from common.artifacts import digest
-from common.core.distiller import Blocks, Distiller
-from common.core.fit import TrainerSettings, fit
+from common.core.distiller import Distiller
+from common.core.fit import fit
 from common.core.method import Method
-from common.core.outputs import Context
 from common.core.seeding import derive
-from common.core.selection import BestValidation
 from common.errors import UserError, blaming
 from common.evaluators.base import Evaluation, evaluate
 from common.nets.layers import count_parameters
@@ -27,10 +25,11 @@ from common.own_weights import load_own_weights
 from common.plan import ArmPlan
 from common.teachers.frozen import Frozen
 from common.teachers.recorded import Recorded
+from common.training import BUILD, Training
 from common.zoo import Zoo
 
-# Streams of the run's seed; generations and other networks of a run add a number of their own.
-_INIT, _BUILD = 1, 2
+# Stream of the run's seed for initial weights; generations and other networks of a run add a number of their own.
+_INIT = 1
 
 
 @dataclass
@@ -86,7 +85,7 @@ class RunContext:
 
     def method(self) -> Method:
         """The arm's method, its parameters seeded."""
-        torch.manual_seed(derive(self.seed, _BUILD))
+        torch.manual_seed(derive(self.seed, BUILD))
         with blaming(f"arms.{self.plan.arm}.method"):
             return nodes.build(self.plan.config["method"], f"arms.{self.plan.arm}.method")
 
@@ -125,19 +124,9 @@ class RunContext:
             raise UserError(
                 f"arms.{self.plan.arm}.method={type(method).__name__} needs a teacher; set teacher=<name>"
             )
-        module = self._train(
-            name,
-            student,
-            method,
-            source,
-            config["optim"],
-            self.plan.settings,
-            self.data,
-            self.dir,
-            self.key,
-            self.seed,
-            config["selection"],
-        )
+        what = (student, method, source, config["optim"], config["selection"])
+        training = Training(*what, self.plan.settings, self.data, self.dir, self.key, self.seed)
+        module = self._train(name, training)
         self.parameters |= {"student": count_parameters(student.net), "method": count_parameters(method)}
         self.reports[name] = {f"train/{what}": float(value) for what, value in method.report().items()}
         student.set_taps({})
@@ -184,64 +173,8 @@ class RunContext:
         )
         return evaluate(model, evaluators, ctx)
 
-    def _train(
-        self,
-        name: str,
-        student: TappedNet,
-        method: Method,
-        source: Any,
-        optim: dict[str, Any],
-        settings: TrainerSettings,
-        data: Any,
-        folder: Path,
-        key: str,
-        seed: int,
-        selection: str,
-    ) -> Distiller:
-        loader = data.train_loader(seed)
-        steps = min(len(loader), settings.max_train_batches or len(loader))
-        context = Context(
-            seed,
-            max_epochs=settings.max_epochs,
-            steps_per_epoch=steps,
-            num_train=data.num_train,
-            num_classes=data.num_classes,
-        )
-        module = Distiller(
-            student,
-            method,
-            source,
-            nodes.build(optim["optimizer"], "optim.optimizer"),
-            # A schedule over the whole training is as long as the training, caps included.
-            nodes.build(
-                optim["schedule"],
-                "optim.schedule",
-                T_max=settings.max_epochs,
-                total_iters=settings.max_epochs,
-            )
-            if optim.get("schedule")
-            else None,
-            context,
-            settings.gradient_clip,
-            settings.channels_last,
-        )
-        torch.manual_seed(derive(seed, _BUILD))
-        module.dry_run(next(iter(loader)))
-        best = []
-        if selection == "best_val":
-            best = [BestValidation(data.eval_loader("val"), method, settings.patience)]
-        blocks = Blocks(loader, settings.max_train_batches)
-        self.costs[name] = fit(
-            module,
-            blocks,
-            settings,
-            folder,
-            name,
-            key,
-            callbacks=best,
-            loggers=partial(self.loggers, name),
-            label=self.plan.label(name),
-        )
+    def _train(self, name: str, training: Training) -> Distiller:
+        module, self.costs[name] = training.run(name, partial(self.loggers, name), self.plan.label(name))
         self.histories[name] = module.history
         return module
 
@@ -259,19 +192,9 @@ class RunContext:
         with self.zoo.entry(plan.key) as folder:
             if plan.checkpoint is None:
                 method = nodes.build(plan.config["method"], "teacher.method")
-                self._train(
-                    "teacher",
-                    net,
-                    method,
-                    None,
-                    plan.config["optim"],
-                    plan.settings,
-                    plan.data,
-                    folder,
-                    f"teacher/{plan.key}",
-                    plan.seed,
-                    plan.selection,
-                )
+                what = (net, method, None, plan.config["optim"], plan.selection)
+                where = (folder, f"teacher/{plan.key}", plan.seed)
+                self._train("teacher", Training(*what, plan.settings, plan.data, *where))
         return Frozen(net, plan.key)
 
     def _measure_teacher(self, net: TappedNet) -> None:

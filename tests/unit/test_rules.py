@@ -39,7 +39,7 @@ LAYERS = [
         "claims",
         "claim_files",
     },
-    {"plan"},
+    {"plan", "training"},
     {"loggers", "run_context", "export"},
     {"procedures", "offline_rl", "preflight", "config"},
     {"display", "runner"},
