@@ -111,9 +111,9 @@ class EdgeData:
         """[1, H, W] float32 in [0, 1]: the part of the annotators that drew each pixel."""
         return torch.from_numpy(self.scenes(split)[index].annotations.mean(0, dtype=np.float32))[None]
 
-    def train_loader(self, seed: int, steps: int | None = None) -> EdgeLoader:
-        """Batches of crops; ``steps`` an epoch, None for one pass."""
-        return EdgeLoader(self, seed, steps)
+    def train_loader(self, seed: int, steps: int | None = None, batch_size: int | None = None) -> EdgeLoader:
+        """Batches of crops; ``steps`` an epoch, None for one pass; ``batch_size`` None for the data's."""
+        return EdgeLoader(self, seed, steps, batch_size or self.batch_size)
 
     def eval_loader(self, split: str) -> Iterator[dict[str, Tensor]]:
         """Whole images: ``x`` [B, 3, H, W] in [-1, 1], ``y`` [B] image numbers."""
@@ -131,9 +131,9 @@ class EdgeLoader:
     and ``place`` [B], the number of the crop within the epoch.
     """
 
-    def __init__(self, data: EdgeData, seed: int, steps: int | None) -> None:
-        self._data, self._seed, self._epoch = data, seed, 0
-        self._steps = steps or max(1, data.num_train // data.batch_size)
+    def __init__(self, data: EdgeData, seed: int, steps: int | None, batch_size: int) -> None:
+        self._data, self._seed, self._epoch, self._size = data, seed, 0, batch_size
+        self._steps = steps or max(1, data.num_train // batch_size)
         self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
@@ -144,7 +144,7 @@ class EdgeLoader:
         return self._steps
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        size, total = self._data.batch_size, self._data.num_train
+        size, total = self._size, self._data.num_train
         rounds = -(-self._steps * size // total)
         order = torch.cat([self._permutation(turn, total) for turn in range(rounds)])
         for step in range(self._steps):
