@@ -40,10 +40,10 @@ def write_sheet(path: Path, rows: list[dict[str, Tensor]]) -> None:
     figure = Figure(figsize=(1.6 * len(names), 1.7 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(names), squeeze=False)
-    for place, row in zip(axes, rows, strict=True):
+    for number, (place, row) in enumerate(zip(axes, rows, strict=True)):
         for axis, name in zip(place, names, strict=True):
             axis.set_axis_off()
-            if place is axes[0]:
+            if number == 0:
                 axis.set_title(name, fontsize=8)
             if name not in row:
                 continue

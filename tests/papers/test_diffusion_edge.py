@@ -11,6 +11,7 @@ from common.runner import run
 from papers.diffusion_edge import method, windows
 from papers.diffusion_edge.autoencoder import Autoencoder, SpaceToDepth, gradient_gap, kl_to_normal
 from papers.diffusion_edge.condition import Backbone, Pyramid
+from papers.diffusion_edge.pictures import thinned, write_sheet
 from papers.diffusion_edge.procedure import Diffusion, Replay
 from papers.diffusion_edge.sampling import Sampler
 from papers.diffusion_edge.spectral import spectral_filter
@@ -261,9 +262,26 @@ def test_published_sizes():
 
 
 @pytest.mark.slow
+def test_published_sizes_fit_together():
+    with torch.device("meta"):
+        net = DenoisingNet(Backbone("swin_base_patch4_window7_224", 320), 3, 80)
+        features = net.see(torch.empty(2, 3, 320, 320))
+        heads = net(torch.empty(2, 3, 80, 80), torch.empty(2), features)
+        sum(head.sum() for head in heads).backward()
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (128, 80, 80),
+        (256, 40, 40),
+        (512, 20, 20),
+        (1024, 10, 10),
+    ]
+    assert [tuple(head.shape) for head in heads] == [(2, 3, 80, 80)] * 2
+    assert all(p.grad is not None for p in net.parameters())
+    assert millions(net.condition) == pytest.approx(87.8 - 1.025, rel=0.002)
+
+
+@pytest.mark.slow
 def test_published_sizes_train_and_sample():
     net = DenoisingNet(Backbone("swin_base_patch4_window7_224", 320), 3, 80)
-    assert millions(net.condition) == pytest.approx(87.8 - 1.025, rel=0.002)
     coder = Autoencoder().requires_grad_(False)
     stage = DiffusionStage(net, Schedule(1, 5e-5), 0, coder=coder)
     stage.objective = Objective(0.3)
@@ -312,6 +330,20 @@ def test_evaluators_get_the_maps_back():
     assert torch.allclose(torch.sigmoid(back), maps, atol=1e-6)
 
 
+def test_sheet_has_a_picture_for_each_column_and_row(tmp_path):
+    from PIL import Image
+
+    line = torch.zeros(1, 24, 24)
+    line[0, :, 12] = 1.0
+    assert thinned(line[0].numpy()).sum(0).nonzero()[0].tolist() == [12]
+    write_sheet(
+        tmp_path / "sheet.png", [{"image": torch.rand(3, 24, 24) * 2 - 1, "raw": line}, {"raw": line}]
+    )
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG" and min(sheet.size) > 200
+    assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]
+
+
 def test_losses_of_the_autoencoder():
     mean, log_variance = rand(2, 3, 2, 2), rand(2, 3, 2, 2, seed=1) / 2
     normal = torch.distributions.Normal
@@ -339,7 +371,7 @@ def test_a_killed_run_goes_on_bit_for_bit(folders, tmp_path, monkeypatch):
         *SHORT,
         "hyper.diffusion.optim.steps=4",
         "trainer.checkpoint_seconds=0",
-        "arm=diffusion_edge",
+        "arm=space_to_depth",
     ]
     (whole,) = run([*command, *folders])
     assert whole["status"] == "finished", whole.get("traceback")
