@@ -6,6 +6,7 @@ from torch import nn
 
 from common.runner import run
 from papers.diffusion_edge.autoencoder import Autoencoder, SpaceToDepth, gradient_gap, kl_to_normal
+from papers.diffusion_edge.baselines import Detector
 from papers.diffusion_edge.condition import Backbone, Pyramid
 from papers.diffusion_edge.pictures import thinned, write_sheet
 from papers.diffusion_edge.procedure import Diffusion, Replay
@@ -45,6 +46,16 @@ def test_published_sizes():
     # The published count has Swin-B with its classifier, 87.8 of the 224.9.
     assert millions(net) == pytest.approx(224.9 - 87.8, rel=0.01)
     assert net.filters[0].weight.shape == (512, 10, 6, 2)
+
+
+def test_detector_is_as_large_as_the_diffusion_network():
+    with torch.device("meta"):
+        pairs = [
+            (Detector(Widths(), 1280), DenoisingNet(Widths(), 3, 80)),
+            (Detector(Pyramid((16, 32)), 104), DenoisingNet(Pyramid((16, 32)), 3, 16, 16, (1, 2), (4, 2))),
+        ]
+    for detector, net in pairs:
+        assert millions(detector) == pytest.approx(millions(net), rel=0.15)
 
 
 @pytest.mark.slow
