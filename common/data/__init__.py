@@ -4,6 +4,8 @@ Importing this is cheap: decoders and dataset packages are imported by the sourc
 """
 
 from common.data.base import DataError, Split
+from common.data.edges import EdgeData
+from common.data.edges_sets import bsds500, edge_folder, shapes
 from common.data.embedded import digits, mnist5k
 from common.data.folder import image_folder
 from common.data.loader import ViewLoader
@@ -15,15 +17,19 @@ from common.data.vision import VisionData
 
 __all__ = [
     "DataError",
+    "EdgeData",
     "Split",
     "ViewLoader",
     "VisionData",
+    "bsds500",
     "cifar10",
     "cifar100",
     "digits",
+    "edge_folder",
     "image_folder",
     "mnist5k",
     "node_set",
     "npz",
+    "shapes",
     "synthetic",
 ]

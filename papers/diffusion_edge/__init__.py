@@ -1,0 +1,1 @@
+"""DiffusionEdge: crisp edge maps by decoupled diffusion in a latent space (arXiv 2401.02032)."""
