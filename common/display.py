@@ -114,7 +114,8 @@ def verdict_line(claim: Claim, verdict: Verdict) -> str:
 
 def _columns(results: list[dict[str, Any]], paper: dict[str, Any]) -> list[str]:
     if paper.get("columns"):
-        return list(paper["columns"])
+        measured = {name for record in results for name in record["metrics"]}
+        return [name for name in paper["columns"] if name in measured or not measured]
     names: list[str] = [paper["objective"]]
     for record in results:
         names += [
