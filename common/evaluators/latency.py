@@ -12,7 +12,8 @@ from torch import nn
 
 from common.core.seeding import derive
 from common.evaluators.base import Evaluation
-from common.graphs import Graph, NodeBatch, SparseMatrix
+from common.graphs import Graph, NodeBatch
+from common.graphs.nodes import dense
 
 
 class NodeLatency:
@@ -53,8 +54,7 @@ class NodeLatency:
     def _one_by_one(self, model: nn.Module, x: NodeBatch, asked: torch.Tensor) -> float:
         single = [node.reshape(1) for node in asked]
         # A request brings a dense row along; for one row, a sparse product would cost more than it saves.
-        dense = x.features.rows.to_dense() if isinstance(x.features, SparseMatrix) else x.features
-        return self._median(model, NodeBatch(dense, x.graph), single)
+        return self._median(model, NodeBatch(dense(x.features), x.graph), single)
 
     def _median(self, model: nn.Module, x: NodeBatch, requests: list[torch.Tensor | None]) -> float:
         model(x.ask(requests[0]))

@@ -50,6 +50,11 @@ def take(features: Features, nodes: Tensor | None) -> Features:
     return features.take(nodes) if isinstance(features, SparseMatrix) else features[nodes]
 
 
+def dense(features: Features) -> Tensor:
+    """The feature matrix as one dense tensor."""
+    return features.rows.to_dense() if isinstance(features, SparseMatrix) else features
+
+
 def linear(features: Features, layer: nn.Linear) -> Tensor:
     """``layer`` on dense or sparse features, [N, F] -> [N, D]."""
     if not isinstance(features, SparseMatrix):

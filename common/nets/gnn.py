@@ -89,8 +89,6 @@ class Convolution(nn.Module):
         width_in, width_out = self.linear.in_features, self.linear.out_features
         if isinstance(features, Tensor) and outputs * width_in < inputs * width_out:
             return linear(field.matrix @ features, self.linear) + self.bias
-        if isinstance(features, Tensor) and outputs < inputs and width_in <= width_out:
-            return linear(field.matrix @ features, self.linear) + self.bias
         return field.matrix @ linear(features, self.linear) + self.bias
 
 

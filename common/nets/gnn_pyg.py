@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from common.graphs import NodeBatch, SparseMatrix
+from common.graphs import NodeBatch
 from common.graphs.graph import Field
-from common.graphs.nodes import Features, dropout
+from common.graphs.nodes import Features, dense, dropout
 from common.nets.gnn import StackedGNN
 from common.nets.node_mlp import NodeMLP
 
@@ -59,8 +59,8 @@ class _Attention(nn.Module):
         self.p = on_input
 
     def forward(self, features: Features, field: Field) -> Tensor:
-        dense = dropout(_dense(features), self.p, self.training)
-        return self.conv((dense, dense[field.centre]), field.edges, size=(len(dense), len(field.centre)))
+        x = dropout(dense(features), self.p, self.training)
+        return self.conv((x, x[field.centre]), field.edges, size=(len(x), len(field.centre)))
 
 
 class GIN(StackedGNN):
@@ -85,8 +85,8 @@ class _Isomorphism(nn.Module):
         )
 
     def forward(self, features: Features, field: Field) -> Tensor:
-        dense = _dense(features)
-        return self.conv((dense, dense[field.centre]), field.edges, size=(len(dense), len(field.centre)))
+        x = dense(features)
+        return self.conv((x, x[field.centre]), field.edges, size=(len(x), len(field.centre)))
 
 
 class APPNP(nn.Module):
@@ -121,7 +121,3 @@ class APPNP(nn.Module):
         logits = self.mlp(batch.ask(None))
         logits = self.propagation(logits, batch.graph.edge_index.to(logits.device))
         return logits if batch.nodes is None else logits[batch.nodes]
-
-
-def _dense(features: Features) -> Tensor:
-    return features.rows.to_dense() if isinstance(features, SparseMatrix) else features

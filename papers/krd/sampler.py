@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from common.core.outputs import Context
 from common.core.seeding import derive
-from common.graphs import NodeBatch, SparseMatrix
+from common.graphs import NodeBatch
+from common.graphs.nodes import dense
 from papers.krd.reliability import (
     Abscissa,
     EmptyBins,
@@ -87,7 +88,7 @@ class PairSampler(nn.Module):
         if self.sampling == "entropy":
             self.rho = entropy(logits) / entropy(logits).max()
             return
-        clean = x.features.rows.to_dense() if isinstance(x.features, SparseMatrix) else x.features
+        clean = dense(x.features)
         noisy = []
         for draw in range(self.noise_draws):
             generator = torch.Generator().manual_seed(derive(seed, _NOISE, draw))

@@ -15,6 +15,7 @@ from common.data import node_set
 from common.data.graph import GraphData, NodeLoader
 from common.errors import UserError
 from common.graphs import Features, NodeBatch, SparseMatrix
+from common.graphs.nodes import dense
 from papers.nosmog.positions import deepwalk, extend
 
 _NOISE = 0x6E6F697365
@@ -63,9 +64,9 @@ def student_view(
 
 def noisy(features: Features, level: float, seed: int) -> Tensor:
     """(1 - a) X + a N(0, 1) for a = ``level``; [N, F], dense."""
-    dense = features.rows.to_dense() if isinstance(features, SparseMatrix) else features
-    noise = torch.randn(dense.shape, generator=torch.Generator().manual_seed(seed))
-    return (1 - level) * dense + level * noise.to(dense)
+    clean = dense(features)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    return (1 - level) * clean + level * noise.to(clean)
 
 
 def side_by_side(parts: list[Features]) -> Features:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from common.core.method import Batch, Method
 from common.core.outputs import Context, Outputs
 from common.errors import UserError
-from common.graphs import NodeBatch, SparseMatrix
-from common.graphs.nodes import dropout
+from common.graphs import NodeBatch
+from common.graphs.nodes import dense, dropout
 from common.losses.kd import kl_divergence
 from papers.nosmog.augmentation import perturbation
 from papers.nosmog.structure import rsd_loss
@@ -84,7 +84,7 @@ class NOSMOG(Method):
             with torch.no_grad():
                 self._soft_labels = nets["teacher"](of_teacher.ask(None)).logits
         rows = x.rows()
-        clean = rows.rows.to_dense() if isinstance(rows, SparseMatrix) else rows
+        clean = dense(rows)
         targets = self._soft_labels[batch["index"]]
 
         def loss(features: Tensor) -> Tensor:
