@@ -41,6 +41,20 @@ def test_sparse_product_and_its_gradient():
     torch.testing.assert_close(dense.grad, features().T @ upstream)
 
 
+@pytest.mark.parametrize("width", [33, 300])
+def test_a_product_in_parts_is_the_whole_product(width):
+    import scipy.sparse as sp
+
+    matrix = SparseMatrix.of(sp.random(1000, 1100, 0.05, "csr", random_state=0))
+    dense = torch.randn(1100, width, requires_grad=True)
+    product, upstream = matrix @ dense, torch.randn(1000, width)
+    torch.testing.assert_close(product, matrix.rows.to_dense() @ dense, rtol=1e-5, atol=1e-5)
+    product.backward(upstream)
+    torch.testing.assert_close(dense.grad, matrix.rows.to_dense().T @ upstream, rtol=1e-5, atol=1e-5)
+    if width == 300:
+        assert torch.equal(product, matrix.rows @ dense)
+
+
 def test_taking_rows():
     index = torch.tensor([5, 0, 0, 2])
     torch.testing.assert_close(features(sparse=True).take(index).rows.to_dense(), features()[index])
