@@ -103,7 +103,9 @@ class Measures:
                     metrics[f"test/{how}_{name}_{size}"] = value
         return metrics | (self._searched(ctx, shared, recalibration, cost) if self.labels else {})
 
-    def _searched(self, ctx: RunContext, shared: TappedNet, recalibration: int, cost: Any) -> dict[str, float]:
+    def _searched(
+        self, ctx: RunContext, shared: TappedNet, recalibration: int, cost: Any
+    ) -> dict[str, float]:
         space = shared.net.space
         genes = drawn(space, self.labels + self.held_out, ctx.seed, _LABELS)
         table = labelled(ctx, shared, genes, "val", self.attack, recalibration, "labels")
@@ -118,7 +120,9 @@ class Measures:
         for column, name in enumerate(OUTPUTS):
             truth, guess = table[fit:, column], guesses[:, column]
             for kind in ("spearman", "kendall"):
-                metrics[f"val/predictor_{kind}_{name}"] = rank_correlation(guess.tolist(), truth.tolist(), kind)
+                metrics[f"val/predictor_{kind}_{name}"] = rank_correlation(
+                    guess.tolist(), truth.tolist(), kind
+                )
             metrics[f"val/cost_spearman_{name}"] = rank_correlation(costs, truth.tolist())
             metrics[f"val/predictor_error_{name}"] = float((guess - truth).abs().mean())
         limit = self.limit * cost(space.largest)

@@ -33,7 +33,11 @@ _SAMPLE = 0x70726F61
 
 
 def student_terms(
-    clean: Tensor, adversarial: Tensor, teacher: Tensor, alpha: float = 5 / 6, reduction: Reduction = "batchmean"
+    clean: Tensor,
+    adversarial: Tensor,
+    teacher: Tensor,
+    alpha: float = 5 / 6,
+    reduction: Reduction = "batchmean",
 ) -> dict[str, Tensor]:
     """L_a in two terms, batch means; logits [B, C], the teacher's without gradient.
 
@@ -70,7 +74,9 @@ class Phase:
 
     def __post_init__(self) -> None:
         if not self.epochs > 0 or not self.lr > 0 or self.nets < 1 or not 0 <= self.warmup < 1:
-            raise UserError(f"phase {self.name}: epochs and lr have to be above 0, nets 1 or more, warmup in [0, 1)")
+            raise UserError(
+                f"phase {self.name}: epochs and lr have to be above 0, nets 1 or more, warmup in [0, 1)"
+            )
         if min(self.widths, self.depths, self.expansions) < 0:
             raise UserError(f"phase {self.name}: widths, depths and expansions count choices; 0 opens all")
 
@@ -91,7 +97,9 @@ def lengths(phases: list[Phase], total: int) -> list[int]:
     return [max(1, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def draw(space: Space, limits: tuple[int, ...], seed: int, phase: int, epoch: int, step: int, number: int) -> Genes:
+def draw(
+    space: Space, limits: tuple[int, ...], seed: int, phase: int, epoch: int, step: int, number: int
+) -> Genes:
     """The sub-network ``number`` of an update, a function of the arguments alone.
 
     Args:

@@ -104,7 +104,9 @@ class DynamicNet(PlainNet):
         choices = (tuple(widths), tuple(depths), tuple(expansions))
         space = Space(stem, *of_stages, *choices, stem_block, divisor)
         if len(strides) != len(space.stages):
-            raise ValueError(f"strides={list(strides)} needs one number for each of {len(space.stages)} stages")
+            raise ValueError(
+                f"strides={list(strides)} needs one number for each of {len(space.stages)} stages"
+            )
         super().__init__(space.layout(space.largest), strides, num_classes, in_channels)
         self.space = space
         self.active(space.largest)

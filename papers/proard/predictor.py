@@ -30,7 +30,9 @@ class PredictorOptions:
 
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.epochs, self.batch_size) < 1 or not self.lr > 0:
-            raise UserError("the predictor needs layers, width, epochs and batch_size of at least 1, and lr above 0")
+            raise UserError(
+                "the predictor needs layers, width, epochs and batch_size of at least 1, and lr above 0"
+            )
 
 
 class Predictor(nn.Module):
@@ -63,7 +65,9 @@ def root_mse(predicted: Tensor, target: Tensor) -> Tensor:
 def fit_predictor(codes: Tensor, target: Tensor, options: PredictorOptions, seed: int) -> Predictor:
     """Trains on codes [N, D] with accuracies [N, 2] in [0, 1]; a function of its arguments alone."""
     if len(codes) < 2 or len(codes) != len(target):
-        raise UserError(f"a predictor learns from 2 architectures or more with their accuracies, not {len(codes)}")
+        raise UserError(
+            f"a predictor learns from 2 architectures or more with their accuracies, not {len(codes)}"
+        )
     with torch.random.fork_rng([]):
         torch.manual_seed(derive(seed, 0x6D6C70))
         net = Predictor(codes.shape[1], target.mean(0), options.layers, options.width)

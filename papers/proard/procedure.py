@@ -172,7 +172,7 @@ class Alone(_Arm):
     ) -> None:
         super().__init__(phases, Options(attack, alpha, kl_reduction, "iteration", momentum, weight_decay))
         self.size, self.lr, self.share, self.warmup = size, lr, share, warmup
-        if not 0 < share:
+        if not share > 0:
             raise UserError(f"share={share} has to be above 0")
 
     def run(self, ctx: RunContext) -> dict[str, float]:

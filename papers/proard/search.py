@@ -55,7 +55,11 @@ def search(
     from pymoo.optimize import minimize
 
     result = minimize(problem, algorithm, ("n_gen", generations), seed=seed % 2**31, verbose=False)
-    genes = [] if result.X is None else {space.canonical(map_genes(row)) for row in result.X.reshape(-1, len(space.choices))}
+    genes = (
+        []
+        if result.X is None
+        else {space.canonical(map_genes(row)) for row in result.X.reshape(-1, len(space.choices))}
+    )
     # Nothing found is possible in few generations; the smallest one keeps the limit.
     genes = sorted(genes) or [space.smallest]
     guesses = predict(torch.stack([space.encode(g) for g in genes])).tolist()

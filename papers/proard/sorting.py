@@ -10,7 +10,9 @@ from papers.proard.nets import Block, PlainNet
 
 def _order(*weights: Tensor) -> Tensor:
     """Input channels by falling L1 norm of the weights that read them; each weight [O, I, ...]."""
-    total = sum(weight.abs().flatten(2).sum((0, 2)) if weight.ndim > 2 else weight.abs().sum(0) for weight in weights)
+    total = sum(
+        weight.abs().flatten(2).sum((0, 2)) if weight.ndim > 2 else weight.abs().sum(0) for weight in weights
+    )
     return torch.argsort(total, descending=True, stable=True)
 
 

@@ -159,7 +159,12 @@ class Space:
 
         The stem's block can be skipped as soon as depths are open.
         """
-        most = {"width": widths, "depth": depths, "expansion": expansions, "stem_block": 1 if depths == 1 else 2}
+        most = {
+            "width": widths,
+            "depth": depths,
+            "expansion": expansions,
+            "stem_block": 1 if depths == 1 else 2,
+        }
         return tuple(
             min(most[kind] or count, count) for kind, count in zip(self.kinds, self.choices, strict=True)
         )

@@ -37,7 +37,9 @@ def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     return net.eval()
 
 
-def subnet(ctx: RunContext, shared: TappedNet, genes: Genes, images: int, recalibrated: bool = True) -> TappedNet:
+def subnet(
+    ctx: RunContext, shared: TappedNet, genes: Genes, images: int, recalibrated: bool = True
+) -> TappedNet:
     """A sub-network as a network of its own, on the run's device; ``images`` of the training data recalibrate it."""
     device, data = ctx.plan.settings.device, ctx.data
     net = TappedNet(shared.net.extract(genes), {}, data.mean, data.std).to(device).eval()

@@ -100,7 +100,11 @@ class PhaseModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD; its rate is set at every step."""
-        rules = {"momentum": self._options.momentum, "weight_decay": self._options.weight_decay, "nesterov": True}
+        rules = {
+            "momentum": self._options.momentum,
+            "weight_decay": self._options.weight_decay,
+            "nesterov": True,
+        }
         if not self._options.momentum:
             rules["nesterov"] = False
         return torch.optim.SGD(self.net.parameters(), lr=self._phase.lr, **rules)
