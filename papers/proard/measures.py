@@ -81,7 +81,7 @@ class Measures:
             raise UserError(f"predictor: {error}".replace("PredictorOptions.__init__() ", "")) from error
 
     def __call__(self, ctx: RunContext, shared: TappedNet, recalibration: int) -> dict[str, float]:
-        """``test/grid_*``, ``test/mixed_*``, and with labels ``val/*`` and ``test/found_*``."""
+        """``test/grid_*``, ``test/mixed_*_small``, and with labels ``val/*`` and ``test/found_*``."""
         net, space = shared.net, shared.net.space
 
         def cost(genes: Genes) -> int:
@@ -96,11 +96,10 @@ class Measures:
             metrics[f"test/grid_{name}_worst"] = float(values.min())
             costs = [float(cost(genes)) for genes in grid]
             metrics[f"test/grid_cost_spearman_{name}"] = rank_correlation(costs, values.tolist())
-        for size, genes in named_sizes(space).items():
-            for how, recalibrated in (("recalibrated", True), ("mixed", False)):
-                one = subnet(ctx, shared, genes, recalibration, recalibrated)
-                for name, value in zip(OUTPUTS, accuracies(ctx, one, "test", self.attack), strict=True):
-                    metrics[f"test/{how}_{name}_{size}"] = value
+        for how, recalibrated in (("recalibrated", True), ("mixed", False)):
+            one = subnet(ctx, shared, space.smallest, recalibration, recalibrated)
+            for name, value in zip(OUTPUTS, accuracies(ctx, one, "test", self.attack), strict=True):
+                metrics[f"test/{how}_{name}_small"] = value
         return metrics | (self._searched(ctx, shared, recalibration, cost) if self.labels else {})
 
     def _searched(

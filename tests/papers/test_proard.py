@@ -337,7 +337,7 @@ def test_wrong_use_is_one_sentence():
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    command = ["paper=proard", "scale=smoke", "arm=[unsorted]", "logger=none", f"paths.zoo={tmp_path}/zoo"]
+    command = ["paper=proard", "scale=smoke", "arm=[per_epoch]", "logger=none", f"paths.zoo={tmp_path}/zoo"]
     command += ["limit.epochs=4", "trainer.max_epochs=4", "trainer.checkpoint_seconds=0"]
     (whole,) = run([*command, f"paths.runs={tmp_path}/whole"])
     begin = PhaseModule.on_train_epoch_start
