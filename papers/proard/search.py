@@ -49,7 +49,8 @@ def search(
     least = cost(space.smallest)
     if least > limit:
         raise UserError(
-            f"no sub-network keeps the limit of {limit:.0f} multiply-adds, the smallest has {least}; raise search.limit"
+            f"no sub-network keeps the limit of {limit:.0f} multiply-adds, the smallest has {least}; "
+            "raise measures.limit"
         )
     problem, algorithm = _setup(space, predict, cost, limit, population, mutation)
     from pymoo.optimize import minimize

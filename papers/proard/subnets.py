@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from itertools import islice
 
@@ -83,7 +84,8 @@ def labelled(
         count = len(kept["accuracy"]) if kept else 0
         if count and torch.equal(kept["genes"], wanted[:count]):
             rows = [tuple(row) for row in kept["accuracy"].tolist()]
-    except DamagedArtifactError:
+    except DamagedArtifactError as error:
+        warnings.warn(f"{error}; it is removed and made again", stacklevel=2)
         path.unlink()
     for number in range(len(rows), len(genes)):
         net = subnet(ctx, shared, genes[number], recalibration)
