@@ -1,0 +1,1 @@
+"""ProARD: Progressive Adversarial Robustness Distillation (arXiv 2506.07666)."""
