@@ -28,6 +28,7 @@ def advantages(
     Returns:
         [T, N]; plus V it is the target of the values.
     """
+    continues = continues.to(values.dtype)
     delta = rewards + discount * continues * values[1:] - values[:-1]
     decay = discount * smoothing * continues
     result, ahead = torch.empty_like(delta), torch.zeros_like(delta[0])
