@@ -41,7 +41,7 @@ LAYERS = [
     },
     {"plan", "training"},
     {"loggers", "run_context", "export"},
-    {"procedures", "offline_rl", "preflight", "config"},
+    {"procedures", "offline_rl", "online_rl", "preflight", "config"},
     {"display", "runner"},
     {"report"},
 ]

@@ -1,0 +1,1 @@
+"""Exploration by Random Network Distillation (arXiv 1810.12894)."""
