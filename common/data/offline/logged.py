@@ -21,7 +21,7 @@ from common.envs.rollout import Policy
 from common.errors import nearest
 
 # Raised when this code makes other data from the same options.
-LOG_VERSION = 1
+LOG_VERSION = 2
 LEVELS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay", "narrow")
 _COPIES_OF = "Pendulum-v1"
 _NOISE, _EPISODES = 0x706F6C, 0x657069
