@@ -15,8 +15,10 @@ from common.methods.actor_critic import Learner, LearnerModule
 from common.offline_rl import OfflineRL
 from common.run_context import RunContext
 from papers.sac_rnd.rnd import RND
+from papers.sac_rnd.strip import write_strip
 
 _RND = 0x726E64
+_EVERY = 8
 
 
 class AntiExploration(OfflineRL):
@@ -29,6 +31,7 @@ class AntiExploration(OfflineRL):
         bonus_weight: lambda of actor and critic, or one number for both; None looks it up.
         published: name of a data set -> its lambda, as ``bonus_weight``.
         rnd_epochs, rnd_updates: length of the pretraining.
+        pictures: of an episode on the run's ``strip.png``, eight steps apart; 0 for none.
         options: of ``OfflineRL``.
     """
 
@@ -40,6 +43,7 @@ class AntiExploration(OfflineRL):
         published: Mapping[str, Any] | None = None,
         rnd_epochs: int = 1,
         rnd_updates: int = 1000,
+        pictures: int = 0,
         updates: int = 1000,
         batch_size: int = 256,
         look_every: int = 1,
@@ -48,13 +52,18 @@ class AntiExploration(OfflineRL):
     ) -> None:
         super().__init__(learner, updates, batch_size, look_every, look_episodes, look_seed)
         self.rnd, self.bonus_weight, self.published = rnd, bonus_weight, published or {}
-        self.rnd_epochs, self.rnd_updates = rnd_epochs, rnd_updates
+        self.rnd_epochs, self.rnd_updates, self.pictures = rnd_epochs, rnd_updates, pictures
 
     def build(self, ctx: RunContext, data: OfflineData) -> Learner:
         """The learner with a pretrained bonus."""
         actor_weight, critic_weight = self._weights(ctx, data)
         weights = {"actor_weight": actor_weight, "critic_weight": critic_weight}
         return self.make(ctx, self.learner, data, rnd=self.bonus(ctx, data), **weights)
+
+    def show(self, ctx: RunContext, data: OfflineData, learner: Learner) -> None:
+        """Writes ``strip.png`` where the environment can be drawn."""
+        if self.pictures:
+            write_strip(ctx.dir / "strip.png", learner.act, data.env, self.pictures, _EVERY, self.look_seed)
 
     def bonus(self, ctx: RunContext, data: OfflineData) -> RND:
         """The pretrained bonus, the caller's own; arms of one command that differ in nothing it depends on share it."""
