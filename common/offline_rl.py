@@ -52,7 +52,12 @@ class OfflineRL:
         module = LearnerModule(learner, derive(ctx.seed, _BATCHES), look, self.look_every)
         ctx.fit(module, self.batches(ctx, data, self.updates, "policy"), "policy")
         last = {k: v for k, v in module.history[-1].items() if k.startswith("train/")}
-        return {**last, **ctx.evaluate(module)}
+        metrics = {**last, **ctx.evaluate(module)}
+        self.show(ctx, data, learner)
+        return metrics
+
+    def show(self, ctx: RunContext, data: OfflineData, learner: Learner) -> None:
+        """For pictures of what was trained; nothing by default."""
 
     def data(self, ctx: RunContext) -> OfflineData:
         """The arm's data, in memory.

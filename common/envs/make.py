@@ -62,6 +62,13 @@ class EnvSpec:
             known = [*gymnasium.registry, *OWN]
             raise UserError(f"there is no environment {self.id}; {nearest(self.id, known)}") from error
 
+    @property
+    def time_limit(self) -> int:
+        """Most steps of an episode; 1,000 where nothing says so."""
+        if self.id in OWN:
+            return OWN[self.id].time_limit
+        return gymnasium.spec(self.id).max_episode_steps or 1000
+
     @functools.cached_property
     def shapes(self) -> tuple[int, int]:
         """Numbers S of an observation and A of an action.

@@ -22,6 +22,7 @@ class Pendulums(gymnasium.Env):
     """
 
     metadata = {"render_modes": []}
+    time_limit = TIME_LIMIT
 
     def __init__(self, count: int = 3) -> None:
         if count < 1:

@@ -28,7 +28,12 @@ def tanh_gaussian_log_prob(u: Tensor, mu: Tensor, log_std: Tensor) -> Tensor:
 
     The last term is written as 2 (log 2 - u - softplus(-2 u)), which does not lose its digits for large u.
     """
-    gaussian = -0.5 * (((u - mu) * torch.exp(-log_std)).square() + _LOG_2PI) - log_std
+    return noise_log_prob((u - mu) * torch.exp(-log_std), u, log_std)
+
+
+def noise_log_prob(noise: Tensor, u: Tensor, log_std: Tensor) -> Tensor:
+    """The same for u = mu + std noise, whose noise [B, A] is known and need not be found again."""
+    gaussian = -0.5 * (noise.square() + _LOG_2PI) - log_std
     correction = 2 * (math.log(2) - u - F.softplus(-2 * u))
     return (gaussian - correction).sum(-1)
 

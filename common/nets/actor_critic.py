@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.losses.actor_critic import tanh_gaussian_log_prob
+from common.losses.actor_critic import noise_log_prob
 
 LOG_STD_RANGE = (-5.0, 2.0)
 
@@ -39,7 +39,9 @@ def uniform_linear(
 def mlp(sizes: Sequence[int], bias: float | None = None) -> nn.Sequential:
     """Linear layers of these sizes, each with a ReLU behind it; ``bias`` as in ``uniform_linear``."""
     pairs = itertools.pairwise(sizes)
-    return nn.Sequential(*(part for i, o in pairs for part in (uniform_linear(i, o, bias=bias), nn.ReLU())))
+    return nn.Sequential(
+        *(part for i, o in pairs for part in (uniform_linear(i, o, bias=bias), nn.ReLU(inplace=True)))
+    )
 
 
 class GaussianActor(nn.Module):
@@ -63,7 +65,7 @@ class GaussianActor(nn.Module):
         """Actions [B, A] and their log-densities [B]; ``noise`` is standard normal, [B, A]."""
         mu, log_std = self(state)
         u = mu + log_std.exp() * noise
-        return torch.tanh(u), tanh_gaussian_log_prob(u, mu, log_std)
+        return torch.tanh(u), noise_log_prob(noise, u, log_std)
 
     def act(self, state: Tensor) -> Tensor:
         """The action of evaluation, tanh(mu), [B, A]."""
@@ -128,7 +130,7 @@ class CriticEnsemble(nn.Module):
                 bias = torch.baddbmm(bias, shift, weight)
                 weight = scale * weight
             if i:
-                h = F.relu(h)
+                h = h.relu_()
                 if self.layer_norm:
                     h = F.layer_norm(h, h.shape[-1:])
             h = torch.baddbmm(bias, h, weight)

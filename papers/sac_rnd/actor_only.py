@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from common.losses.actor_critic import temperature_loss
 from common.methods.actor_critic import Learner
-from common.methods.actor_critic.learner import Optimizers, Transition, adam, descend, standard_normal
+from common.methods.actor_critic.learner import Optimizers, Transition, standard_normal
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.actor_critic import GaussianActor
 from papers.sac_rnd.method import sac_rnd_loss
 
@@ -41,7 +42,7 @@ class ActorOnly(Learner):
 
     def optimizers(self) -> Optimizers:
         """Of actor and temperature."""
-        return [adam(part, self.lr) for part in (self.actor.parameters(), [self.log_temperature])]
+        return [LeanAdam(part, self.lr) for part in (self.actor.parameters(), [self.log_temperature])]
 
     def update(
         self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
@@ -51,8 +52,8 @@ class ActorOnly(Learner):
         policy, log_prob = self.actor.sample(s, standard_normal(batch["a"], generator))
         bonus = self.rnd.bonus(s, policy)
         loss = sac_rnd_loss(log_prob, torch.zeros_like(bonus), bonus, temperature, actor_weight=1.0)
-        descend(loss, optimizers[0])
-        descend(temperature_loss(self.log_temperature, log_prob, self.target_entropy), optimizers[1])
+        optimizers[0].descend(loss)
+        optimizers[1].descend(temperature_loss(self.log_temperature, log_prob, self.target_entropy))
         return {"loss/actor": loss.detach(), "temperature": temperature, "bonus": bonus.detach().mean()}
 
     def act(self, s: Tensor) -> Tensor:

@@ -135,5 +135,5 @@ class Conditioned(nn.Module):
         for i, layer in enumerate(self.layers):
             h = layer(h, c) if i in self.conditioned else layer(h)
             if not (self.gated and i == 0):
-                h = torch.relu(h)
+                h = h.relu_()
         return self.head(h)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from common.artifacts import canonical
 from common.core.seeding import derive
 from common.data.offline import OfflineData
 from common.errors import UserError, nearest
 from common.methods.actor_critic import Learner, LearnerModule
 from common.offline_rl import OfflineRL
 from common.run_context import RunContext
+from papers.sac_rnd.rnd import RND
+from papers.sac_rnd.strip import write_strip
 
 _RND = 0x726E64
+_EVERY = 8
 
 
 class AntiExploration(OfflineRL):
@@ -25,7 +31,7 @@ class AntiExploration(OfflineRL):
         bonus_weight: lambda of actor and critic, or one number for both; None looks it up.
         published: name of a data set -> its lambda, as ``bonus_weight``.
         rnd_epochs, rnd_updates: length of the pretraining.
-        bonus_on_data: mean bonus of the data after rescaling; None leaves it as it comes out, as published.
+        pictures: of an episode on the run's ``strip.png``, eight steps apart; 0 for none.
         options: of ``OfflineRL``.
     """
 
@@ -37,7 +43,7 @@ class AntiExploration(OfflineRL):
         published: Mapping[str, Any] | None = None,
         rnd_epochs: int = 1,
         rnd_updates: int = 1000,
-        bonus_on_data: float | None = None,
+        pictures: int = 0,
         updates: int = 1000,
         batch_size: int = 256,
         look_every: int = 1,
@@ -46,18 +52,31 @@ class AntiExploration(OfflineRL):
     ) -> None:
         super().__init__(learner, updates, batch_size, look_every, look_episodes, look_seed)
         self.rnd, self.bonus_weight, self.published = rnd, bonus_weight, published or {}
-        self.rnd_epochs, self.rnd_updates, self.bonus_on_data = rnd_epochs, rnd_updates, bonus_on_data
+        self.rnd_epochs, self.rnd_updates, self.pictures = rnd_epochs, rnd_updates, pictures
 
     def build(self, ctx: RunContext, data: OfflineData) -> Learner:
         """The learner with a pretrained bonus."""
         actor_weight, critic_weight = self._weights(ctx, data)
-        rnd = self.make(ctx, self.rnd, data)
-        module = LearnerModule(rnd, derive(ctx.seed, _RND))
-        ctx.fit(module, self.batches(ctx, data, self.rnd_updates, "rnd"), "rnd", self.rnd_epochs)
-        if self.bonus_on_data is not None:
-            rnd.rescale(data.train.observations, data.train.actions, self.bonus_on_data)
         weights = {"actor_weight": actor_weight, "critic_weight": critic_weight}
-        return self.make(ctx, self.learner, data, rnd=rnd, **weights)
+        return self.make(ctx, self.learner, data, rnd=self.bonus(ctx, data), **weights)
+
+    def show(self, ctx: RunContext, data: OfflineData, learner: Learner) -> None:
+        """Writes ``strip.png`` where the environment can be drawn."""
+        if self.pictures:
+            write_strip(ctx.dir / "strip.png", learner.act, data.env, self.pictures, _EVERY, self.look_seed)
+
+    def bonus(self, ctx: RunContext, data: OfflineData) -> RND:
+        """The pretrained bonus, the caller's own; arms of one command that differ in nothing it depends on share it."""
+        rnd = self.make(ctx, self.rnd, data)
+        asked = ctx.plan.config["procedure"]
+        of_rnd = [asked[name] for name in ("rnd", "rnd_epochs", "rnd_updates", "batch_size")]
+        made = ("rnd", canonical([*of_rnd, ctx.plan.config["data"], asdict(ctx.plan.settings)]), ctx.seed)
+        if made not in ctx.shared:
+            module = LearnerModule(rnd, derive(ctx.seed, _RND))
+            ctx.fit(module, self.batches(ctx, data, self.rnd_updates, "rnd"), "rnd", self.rnd_epochs)
+            ctx.shared[made] = copy.deepcopy(rnd.cpu().state_dict())
+        rnd.load_state_dict(ctx.shared[made])
+        return rnd
 
     def _weights(self, ctx: RunContext, data: OfflineData) -> tuple[float, float]:
         chosen = self.bonus_weight if self.bonus_weight is not None else self.published.get(data.label)

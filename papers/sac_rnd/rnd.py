@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.methods.actor_critic.learner import Learner, Optimizers, Transition, adam, descend
+from common.methods.actor_critic.learner import Learner, Optimizers, Transition
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.moments import RunningMoments
 from papers.sac_rnd.method import rnd_bonus, rnd_error
 from papers.sac_rnd.nets import Conditioned
@@ -68,7 +69,7 @@ class RND(Learner):
 
     def optimizers(self) -> Optimizers:
         """Of the predictor."""
-        return [adam(self.predictor.parameters(), self.lr)]
+        return [LeanAdam(self.predictor.parameters(), self.lr)]
 
     def update(
         self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
@@ -76,7 +77,7 @@ class RND(Learner):
         """One step of the predictor; its errors enter the running deviation."""
         errors = rnd_error(*self._embeddings(batch["s"], batch["a"]))
         loss = errors.mean()
-        descend(loss, optimizers[0])
+        optimizers[0].descend(loss)
         self.moments.update(errors)
         return {"loss/rnd": loss.detach()}
 

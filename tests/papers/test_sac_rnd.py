@@ -4,8 +4,11 @@ import copy
 import math
 from types import SimpleNamespace
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from common.artifacts import load_tensors
@@ -13,11 +16,11 @@ from common.config import compose, split
 from common.core.distiller import Blocks
 from common.core.fit import TrainerSettings, fit
 from common.data.offline import ReplaySampler, Transitions
+from common.envs import EnvSpec
 from common.errors import UserError
 from common.methods.actor_critic import IQL, SAC, TD3BC, LearnerModule
-from common.methods.actor_critic.learner import descend
 from common.runner import run
-from papers.sac_rnd import field, nets
+from papers.sac_rnd import field, nets, strip
 from papers.sac_rnd.actor_only import ActorOnly
 from papers.sac_rnd.evaluators import auroc
 from papers.sac_rnd.method import SACRND, rnd_bonus, rnd_error, sac_rnd_loss, sac_rnd_next_value
@@ -248,13 +251,15 @@ def test_the_bonus_is_frozen_and_each_loss_reaches_its_own_network_only(kind):
         assert torch.equal(part, before[name]), name
     assert all(p.grad is None for p in learner.rnd.parameters())
     if kind is SACRND:
-        for p in learner.critic.parameters():
-            p.grad = None
+        networks = {
+            name: copy.deepcopy(getattr(learner, name).state_dict()) for name in ("actor", "critic", "target")
+        }
         s, a = make_batch()["s"], learner.actor.sample(make_batch()["s"], torch.zeros(B, A))
-        descend(learner.actor_loss(s, *a, torch.tensor(1.0)), optimizers[0])
-        assert all(p.grad is None for p in learner.critic.parameters())
-        assert all(p.grad is None for p in learner.target.parameters())
-        assert all(p.grad is not None for p in learner.actor.parameters())
+        optimizers[0].descend(learner.actor_loss(s, *a, torch.tensor(1.0)))
+        for name, state in networks.items():
+            same = [torch.equal(state[k], part) for k, part in getattr(learner, name).state_dict().items()]
+            assert not any(same) if name == "actor" else all(same), name
+    assert all(p.grad is None for p in learner.parameters())
 
 
 def test_targets_start_as_a_copy_and_values_are_the_least():
@@ -379,3 +384,62 @@ def test_bonus_weights_are_looked_up_by_the_name_of_the_data():
         UserError, match=r"no bonus weight is published for hopper-medum \(did you mean hopper-medium"
     ):
         weights("hopper-medum")
+
+
+class Drawn(gymnasium.Env):
+    """Its picture's grey is the number of its steps; it ends after seven."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 0.0, self.steps == 7, False, {}
+
+    def render(self):
+        return np.full((4, 2, 3), self.steps, np.uint8)
+
+
+def test_strip_shows_an_episode_and_is_absent_with_a_word_where_nothing_can_be_drawn(tmp_path, caplog):
+    def policy(s):
+        return torch.zeros(len(s), 1)
+
+    gymnasium.register("test/Drawn-v0", Drawn)
+    try:
+        spec = EnvSpec("test/Drawn-v0")
+        shown = strip.frames(policy, spec, 5, 2, 0)
+        assert [int(frame[0, 0, 0]) for frame in shown] == [0, 2, 4, 6]
+        assert strip.write_strip(tmp_path / "strip.png", policy, spec, 5, 2, 0)
+    finally:
+        gymnasium.registry.pop("test/Drawn-v0")
+    with Image.open(tmp_path / "strip.png") as picture:
+        assert picture.size == (4 * 80, 160) and picture.getpixel((319, 0)) == (6, 6, 6)
+    blind = EnvSpec("distillery/Pendulums", {"count": 1})
+    assert not strip.write_strip(tmp_path / "none.png", policy, blind, 5, 2, 0)
+    assert not (tmp_path / "none.png").exists() and "draws no pictures" in caplog.text
+
+
+def test_arms_share_a_pretrained_bonus_and_it_is_what_they_would_make_alone(folders):
+    asked = ["paper=sac_rnd", "scale=smoke", *folders]
+    together = run([*asked, "arm=[sac_rnd,sac_rnd_huge]"])
+    assert "rnd" in together[0]["costs"] and "rnd" not in together[1]["costs"]
+    (alone,) = run([*asked, "arm=sac_rnd_huge", "force=true"])
+    assert "rnd" in alone["costs"] and alone["metrics"] == together[1]["metrics"]
+
+
+def test_second_actor_sees_a_bonus_of_the_asked_size(folders):
+    (record,) = run(["paper=sac_rnd", "scale=smoke", "arm=actor_concat_gated", *folders])
+    metrics = record["metrics"]
+    names = [name for name in metrics if name.startswith("test/") and not name.endswith("_equal")]
+    assert names and all(f"{name}_equal" in metrics for name in names)
+    # Of held-out states and other uniform actions, so only about.
+    assert metrics["test/bonus_uniform_equal"] == pytest.approx(2.0, rel=0.2)
+    assert metrics["test/bonus_ratio_equal"] == pytest.approx(metrics["test/bonus_ratio"], rel=1e-4)

@@ -1,11 +1,14 @@
 """Offline sets: what is read, what is dropped, what is refused, and episodes of environments."""
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from common.artifacts import load_tensors
 from common.data.base import DataError
@@ -19,6 +22,8 @@ from common.data.offline.transitions import Transitions, checked
 from common.envs import EnvSpec, collect, run_episodes
 from common.envs.pendulums import Pendulums
 from common.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Counting(gymnasium.Env):
@@ -314,3 +319,30 @@ def test_names_say_domain_and_references():
     assert domain_of("antmaze-umaze") == "antmaze" and domain_of("something-else") is None
     assert Reference(*D4RL["hopper"]).score(3234.3) == pytest.approx(100.0)
     assert Reference(0.0, 4.0).score(1.0) == 25.0
+
+
+def test_hopper_is_narrow_and_needs_its_engine(monkeypatch):
+    options = yaml.safe_load((ROOT / "conf/data/hopper_logged.yaml").read_text(encoding="utf-8"))
+    given = {name: value for name, value in options.items() if name != "defaults"}
+    if importlib.util.find_spec("mujoco"):
+        data = logged(**given)
+        assert data.label == "hopper-narrow" and data.env.shapes == (11, 3)
+
+    def missing(*_, **__):
+        raise gymnasium.error.DependencyNotInstalled("MuJoCo is not installed")
+
+    monkeypatch.setattr(gymnasium, "make", missing)
+    with pytest.raises(UserError, match=r"Hopper-v5 needs MuJoCo.*pip install 'gymnasium\[mujoco\]'"):
+        logged(**given)
+
+
+def test_hopper_logs_whole_episodes_that_end_by_themselves_and_misses_fail(tmp_path):
+    pytest.importorskip("mujoco")
+    few = {"budget": 200, "evaluate_every": 100, "random_steps": 50, "batch_size": 16, "width": 8}
+    agent = OnlineSettings(EnvSpec("Hopper-v5"), (-1e4, 1e4), -1e4, evaluate_episodes=2, **few)
+    made = load_or_log(LogSettings(agent, "narrow", 400), tmp_path)
+    assert made.transitions.shapes == (11, 3) and made.transitions.terminals.any()
+    assert bool(made.transitions.terminals[-1] | made.transitions.timeouts[-1])
+    agent = OnlineSettings(EnvSpec("Hopper-v5"), (-1e4, 1e4), 5000.0, evaluate_episodes=2, **few)
+    with pytest.raises(DataError, match=r"Hopper-v5 never reached data.expert=5000 within data.budget=200"):
+        load_or_log(LogSettings(agent, "narrow", 400), tmp_path)

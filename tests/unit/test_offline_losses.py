@@ -1,5 +1,6 @@
 """Losses of actors and critics in float64, each against a computation that shares no code with it."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from common.losses import actor_critic as losses
 from common.methods.actor_critic.iql import advantage_weighted_loss
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.actor_critic import CriticEnsemble, GaussianActor
 from common.nets.moments import RunningMoments
 
@@ -158,3 +160,26 @@ def test_running_moments_equal_those_of_everything_seen():
     everything = torch.cat(parts).numpy()
     assert float(moments.mean) == pytest.approx(np.mean(everything))
     assert float(moments.std) == pytest.approx(np.std(everything))
+
+
+def test_lean_adam_is_torch_s_bit_for_bit_also_after_a_reload():
+    def nets():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1))
+
+    ours, theirs, x = nets(), nets(), torch.randn(8, 3, generator=G)
+    lean = LeanAdam(ours.parameters(), 1e-2)
+    plain = torch.optim.Adam(theirs.parameters(), lr=1e-2, fused=True)
+    for step in range(6):
+        if step == 3:
+            state = copy.deepcopy(lean.state_dict())
+            lean = LeanAdam(ours.parameters(), 1e-2)
+            lean.load_state_dict(state)
+        lean.descend(ours(x).square().sum())
+        plain.zero_grad()
+        theirs(x).square().sum().backward()
+        plain.step()
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(one, other) and one.grad is None
+    for one, other in zip(lean.state.values(), plain.state.values(), strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)

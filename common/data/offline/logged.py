@@ -21,7 +21,7 @@ from common.envs.rollout import Policy
 from common.errors import nearest
 
 # Raised when this code makes other data from the same options.
-LOG_VERSION = 1
+LOG_VERSION = 2
 LEVELS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay", "narrow")
 _COPIES_OF = "Pendulum-v1"
 _NOISE, _EPISODES = 0x706F6C, 0x657069
@@ -140,7 +140,7 @@ def _log(settings: LogSettings, agent: OnlineLog) -> tuple[dict[str, Tensor], di
     def rollout(level: str) -> Transitions:
         if level not in made:
             seed = derive(settings.agent.seed, _EPISODES, LEVELS.index(level))
-            copies = min(_PARALLEL, max(1, settings.size // 200))
+            copies = min(_PARALLEL, max(1, settings.size // settings.env.time_limit))
             policy = _policy(settings, agent, level)
             made[level] = Transitions(**collect(policy, settings.env, settings.size, copies, seed))
         return made[level]

@@ -154,5 +154,5 @@ class ReplaySampler:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         generator = torch.Generator().manual_seed(derive(self.seed, _REPLAY, self.epoch))
-        for _ in range(self.updates):
-            yield self.data.batch(torch.randint(len(self.data), (self.batch_size,), generator=generator))
+        for index in torch.randint(len(self.data), (self.updates, self.batch_size), generator=generator):
+            yield self.data.batch(index)

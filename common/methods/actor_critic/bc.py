@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.methods.actor_critic.learner import Learner, Optimizers, Transition, adam, descend
+from common.methods.actor_critic.learner import Learner, Optimizers, Transition
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.actor_critic import DeterministicActor
 
 
@@ -21,14 +22,14 @@ class BC(Learner):
 
     def optimizers(self) -> Optimizers:
         """Of the actor."""
-        return [adam(self.actor.parameters(), self.lr)]
+        return [LeanAdam(self.actor.parameters(), self.lr)]
 
     def update(
         self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """One step."""
         loss = (self.actor(batch["s"]) - batch["a"]).square().mean()
-        descend(loss, optimizers[0])
+        optimizers[0].descend(loss)
         return {"loss/actor": loss.detach()}
 
     def act(self, s: Tensor) -> Tensor:

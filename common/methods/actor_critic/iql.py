@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from common.losses.actor_critic import critic_loss, expectile_loss, soft_update, td_target
-from common.methods.actor_critic.learner import Learner, Optimizers, Transition, adam, descend
+from common.methods.actor_critic.learner import Learner, Optimizers, Transition
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.actor_critic import CriticEnsemble, DeterministicActor, mlp, uniform_linear
 
 _LARGEST_WEIGHT = 100.0
@@ -65,7 +66,7 @@ class IQL(Learner):
             self.critic.parameters(),
             [*self.actor.parameters(), self.log_std],
         )
-        return [adam(part, self.lr) for part in parts]
+        return [LeanAdam(part, self.lr) for part in parts]
 
     def update(
         self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
@@ -78,13 +79,13 @@ class IQL(Learner):
             y = td_target(batch["r"], batch["d"], ahead, self.discount)
         advantage = best - self.state_value(s)[:, 0]
         value = expectile_loss(advantage, self.expectile)
-        descend(value, optimizers[0])
+        optimizers[0].descend(value)
         log_std = self.log_std.clamp(-5.0, 2.0)
         actor = advantage_weighted_loss(a - self.actor(s), log_std, advantage, self.inverse_temperature)
-        descend(actor, optimizers[2])
+        optimizers[2].descend(actor)
         values = self.critic(s, a)
         critic = critic_loss(values, y)
-        descend(critic, optimizers[1])
+        optimizers[1].descend(critic)
         soft_update(self.target.parameters(), self.critic.parameters(), self.tau)
         return {
             "loss/value": value.detach(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from common.core.seeding import derive
+from common.methods.actor_critic.optim import LeanAdam
 
 Transition = dict[str, Tensor]
 """``s`` and ``next_s`` [B, S], ``a`` [B, A], ``r`` and ``d`` [B]."""
-Optimizers = list[torch.optim.Optimizer]
+Optimizers = list[LeanAdam]
 
 _NOISE = 0x6E6F697365
 
@@ -45,19 +47,6 @@ class Learner(nn.Module):
         return None
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
-    """Adam whose step is one fused kernel."""
-    return torch.optim.Adam(list(parameters), lr=lr, fused=True)
-
-
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """One step of ``optimizer`` along ``loss``; gradients reach its own parameters and are not computed for others."""
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.zero_grad()
-    loss.backward(inputs=own)
-    optimizer.step()
-
-
 class LearnerModule(L.LightningModule):
     """Trains a learner in blocks of updates, an epoch each; see ``common.core.distiller.Blocks``.
 
@@ -84,8 +73,7 @@ class LearnerModule(L.LightningModule):
         self.history: list[dict[str, float]] = []
         self._seed, self._monitor, self._every = seed, monitor, every
         self._generator = torch.Generator()
-        self._sums: dict[str, Tensor] = {}
-        self._updates = 0
+        self._values: dict[str, list[Tensor]] = {}
 
     def configure_optimizers(self) -> Optimizers:
         """The learner's own."""
@@ -101,24 +89,26 @@ class LearnerModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's noise and means."""
         self._generator.manual_seed(derive(self._seed, _NOISE, self.current_epoch))
-        self._sums, self._updates = {}, 0
+        self._values = defaultdict(list)
 
     def training_step(self, block: Iterable[Transition], block_idx: int) -> None:
         """All updates of an epoch."""
         optimizers = self.optimizers(use_pl_optimizer=False)
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        learner, generator, device, sums = self.learner, self._generator, self.device, self._sums
+        learner, generator, device, values = self.learner, self._generator, self.device, self._values
         for batch in block:
             if device.type != "cpu":
                 batch = {name: part.to(device) for name, part in batch.items()}
             for name, value in learner.update(batch, optimizers, generator).items():
-                sums[name] = sums[name] + value if name in sums else value
-            self._updates += 1
+                values[name].append(value)
 
     def on_train_epoch_end(self) -> None:
         """Takes the epoch's means and, when it is time, the monitor's measurements."""
         epoch, last = self.current_epoch, self.current_epoch + 1 == self.trainer.max_epochs
-        row = {f"train/{name}": float(total) / self._updates for name, total in self._sums.items()}
+        # Taken off the device once an epoch.
+        row = {
+            f"train/{name}": float(torch.stack(all_).double().mean()) for name, all_ in self._values.items()
+        }
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
             raise FloatingPointError(f"{bad[0]} is {row[bad[0]]} in epoch {epoch}; lower the learning rate")

@@ -13,10 +13,9 @@ from common.methods.actor_critic.learner import (
     Learner,
     Optimizers,
     Transition,
-    adam,
-    descend,
     standard_normal,
 )
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.actor_critic import CriticEnsemble, GaussianActor
 
 
@@ -64,7 +63,7 @@ class SAC(Learner):
     def optimizers(self) -> Optimizers:
         """Of actor, temperature and critics."""
         parts = (self.actor.parameters(), [self.log_temperature], self.critic.parameters())
-        return [adam(part, self.lr) for part in parts]
+        return [LeanAdam(part, self.lr) for part in parts]
 
     def actor_loss(self, s: Tensor, a: Tensor, log_prob: Tensor, temperature: Tensor) -> Tensor:
         """What the actor minimises, for its own actions."""
@@ -83,15 +82,15 @@ class SAC(Learner):
         temperature = self.log_temperature.detach().exp()
         policy, log_prob = self.actor.sample(s, standard_normal(a, generator))
         actor = self.actor_loss(s, policy, log_prob, temperature)
-        descend(actor, of_actor)
-        descend(temperature_loss(self.log_temperature, log_prob, self.target_entropy), of_temperature)
+        of_actor.descend(actor)
+        of_temperature.descend(temperature_loss(self.log_temperature, log_prob, self.target_entropy))
         with torch.no_grad():
             next_a, next_log_prob = self.actor.sample(next_s, standard_normal(a, generator))
             ahead = self.next_value(next_s, next_a, next_log_prob, temperature)
             y = td_target(batch["r"], batch["d"], ahead, self.discount)
         values = self.critic(s, a)
         critic = critic_loss(values, y)
-        descend(critic, of_critic)
+        of_critic.descend(critic)
         soft_update(*self._pair, self.tau)
         return {
             "loss/actor": actor.detach(),

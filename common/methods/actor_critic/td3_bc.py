@@ -12,10 +12,9 @@ from common.methods.actor_critic.learner import (
     Learner,
     Optimizers,
     Transition,
-    adam,
-    descend,
     standard_normal,
 )
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.actor_critic import CriticEnsemble, DeterministicActor
 
 
@@ -60,7 +59,7 @@ class TD3BC(Learner):
 
     def optimizers(self) -> Optimizers:
         """Of critics and actor."""
-        return [adam(net.parameters(), self.lr) for net in (self.critic, self.actor)]
+        return [LeanAdam(net.parameters(), self.lr) for net in (self.critic, self.actor)]
 
     def _normal(self, s: Tensor) -> Tensor:
         return (s - self.state_mean) / self.state_std
@@ -76,11 +75,11 @@ class TD3BC(Learner):
             y = td_target(batch["r"], batch["d"], self.target_critic.least(next_s, next_a), self.discount)
         values = self.critic(s, a)
         critic = critic_loss(values, y)
-        descend(critic, optimizers[0])
+        optimizers[0].descend(critic)
         self.count += 1
         if int(self.count) % self.delay == 0:
             policy = self.actor(s)
-            descend(td3_bc_actor_loss(self.critic(s, policy)[0], policy, a, self.alpha), optimizers[1])
+            optimizers[1].descend(td3_bc_actor_loss(self.critic(s, policy)[0], policy, a, self.alpha))
             for target, net in ((self.target_actor, self.actor), (self.target_critic, self.critic)):
                 soft_update(target.parameters(), net.parameters(), self.tau)
         return {"loss/critic": critic.detach(), "q": values.detach().mean()}
