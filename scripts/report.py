@@ -112,6 +112,7 @@ def main() -> int:
     from common.report.collect import results
     from common.report.html import page
     from common.report.markdown import BEGIN, END, render, replace_between
+    from common.report.pictures import pictures
 
     known = [recipe["slug"] for recipe in recipes()]
     for slug in arguments.papers:
@@ -139,8 +140,9 @@ def main() -> int:
         update_output(arguments.runs)
     committed = {s: ROOT / "papers" / s / "results.json" for s in known}
     everything = {s: json.loads(path.read_text()) for s, path in committed.items() if path.exists()}
+    shown = {slug: pictures(arguments.runs, slug) for slug in known}
     arguments.html.parent.mkdir(parents=True, exist_ok=True)
-    arguments.html.write_text(page(recipes(), everything), encoding="utf-8")
+    arguments.html.write_text(page(recipes(), everything, shown), encoding="utf-8")
     print(f"page: {arguments.html}")
     return 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from common import masking_marks
 from common.report.markdown import masked, table
+from common.report.pictures import Picture, gallery
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:82rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -17,12 +19,17 @@ th,td{white-space:nowrap;padding:.2rem .7rem;text-align:right;border-bottom:1px 
 .wide{overflow-x:auto}
 th:first-child,td:first-child,.claims td,.claims th{text-align:left}
 .confirmed{color:#0a6b3d}.refuted{color:#a3242a}.inconclusive{color:#7a5b00}.not{color:#68707a}
-.note{color:#565e68}
+.note,figcaption{color:#565e68}
+figure{margin:1rem 0}img{max-width:100%}
 """
 
 
-def page(recipes: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> str:
-    """HTML of all papers that have results; a pure function of recipes and ``results.json`` files."""
+def page(
+    recipes: list[dict[str, Any]],
+    results: dict[str, dict[str, Any]],
+    pictures: Mapping[str, list[Picture]] | None = None,
+) -> str:
+    """HTML of all papers that have results; a pure function of recipes, ``results.json`` files and pictures."""
     parts = [
         "<!doctype html><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
         f"<title>Distillery</title><style>{_STYLE}</style><h1>Distillery: what was measured</h1>",
@@ -35,6 +42,7 @@ def page(recipes: list[dict[str, Any]], results: dict[str, dict[str, Any]]) -> s
         )
         blocks = found["settings"] if found else []
         parts += [_block(block) for block in blocks] or ["<p class='note'>Not run yet.</p>"]
+        parts.append(gallery(pictures or {}, recipe["slug"]))
     return "\n".join(parts) + "\n"
 
 

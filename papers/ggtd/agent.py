@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from common.envs import BatchedEnv
 from common.losses.on_policy import advantages, clipped_policy_loss, entropy, log_probability
 from common.methods.actor_critic import OnPolicy
-from common.methods.actor_critic.learner import Optimizers, Transition, adam
-from common.methods.actor_critic.on_policy import Rollout, descend_clipped, minibatches
+from common.methods.actor_critic.learner import Optimizers, Transition
+from common.methods.actor_critic.on_policy import Rollout, minibatches
+from common.methods.actor_critic.optim import LeanAdam
 from papers.ggtd.critic import CriticLoss, Ensemble, orthogonal, trunk
 
 
@@ -65,7 +66,7 @@ class GGTDAgent(OnPolicy):
 
     def optimizers(self) -> Optimizers:
         """One, of policy and critic."""
-        return [adam(self.parameters(), self.lr)]
+        return [LeanAdam(self.parameters(), self.lr)]
 
     def logits(self, s: Tensor) -> Tensor:
         """Of the policy."""
@@ -106,7 +107,7 @@ class GGTDAgent(OnPolicy):
             critic = self.critic_loss(v, u, a, targets[rows])
             spread = entropy(logits).mean()
             loss = policy + self.critic_weight * critic - self.entropy_weight * spread
-            descend_clipped(loss, optimizers[0], self.gradient_clip)
+            optimizers[0].descend(loss, self.gradient_clip)
             error = (v.detach() - targets[rows]).abs().mean()
             for name, part in zip(names, (policy, critic, spread, error), strict=True):
                 sums[name] = sums[name] + part.detach()

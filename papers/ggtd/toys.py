@@ -12,7 +12,8 @@ from torch import Tensor
 from common.core.distiller import Blocks
 from common.core.seeding import derive
 from common.envs import draw
-from common.methods.actor_critic.learner import Learner, LearnerModule, Optimizers, Transition, adam
+from common.methods.actor_critic.learner import Learner, LearnerModule, Optimizers, Transition
+from common.methods.actor_critic.optim import LeanAdam
 from common.run_context import RunContext
 from papers.ggtd.critic import CriticLoss, Ensemble
 from papers.ggtd.env import heavy_noise
@@ -121,7 +122,7 @@ class Curve(Learner):
 
     def optimizers(self) -> Optimizers:
         """Of the ensemble."""
-        return [adam(self.net.parameters(), self.lr)]
+        return [LeanAdam(self.net.parameters(), self.lr)]
 
     def update(
         self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
@@ -134,9 +135,7 @@ class Curve(Learner):
         y = torch.sin(3 * x) + torch.where(x > 0.6, self.loud, self.quiet) * noise
         device = next(self.parameters()).device
         loss = self.critic(*self.net(x.float().to(device)), y.float().to(device))
-        optimizers[0].zero_grad()
-        loss.backward()
-        optimizers[0].step()
+        optimizers[0].descend(loss)
         return {"loss/critic": loss.detach()}
 
     @torch.no_grad()

@@ -11,8 +11,9 @@ from torch import Tensor
 from common.envs import draw
 from common.losses.on_policy import advantages, clipped_policy_loss, entropy, log_probability
 from common.methods.actor_critic import OnPolicy
-from common.methods.actor_critic.learner import Optimizers, Transition, adam
-from common.methods.actor_critic.on_policy import Rollout, descend_clipped, minibatches
+from common.methods.actor_critic.learner import Optimizers, Transition
+from common.methods.actor_critic.on_policy import Rollout, minibatches
+from common.methods.actor_critic.optim import LeanAdam
 from common.nets.moments import RunningMoments
 from papers.rnd.env import Rooms
 from papers.rnd.method import discounted_past, rnd_advantage, rnd_loss, whiten
@@ -29,7 +30,7 @@ class RandomAgent(OnPolicy):
 
     def optimizers(self) -> Optimizers:
         """Of a parameter that never gets a gradient."""
-        return [adam([self.nothing], 0.0)]
+        return [LeanAdam([self.nothing], 0.0)]
 
     def logits(self, s: Tensor) -> Tensor:
         """Zeros."""
@@ -119,7 +120,7 @@ class RNDAgent(RandomAgent):
 
     def optimizers(self) -> Optimizers:
         """One, of policy, values and predictor."""
-        return [adam([p for p in self.parameters() if p.requires_grad], self.lr)]
+        return [LeanAdam([p for p in self.parameters() if p.requires_grad], self.lr)]
 
     def logits(self, s: Tensor) -> Tensor:
         """Of the policy."""
@@ -196,7 +197,7 @@ class RNDAgent(RandomAgent):
             if self.bonus == "rnd":
                 predictor = rnd_loss(self.rnd(inputs[rows]), kept.float())
             loss = policy + value - self.entropy_weight * spread + predictor
-            descend_clipped(loss, optimizers[0], self.gradient_clip)
+            optimizers[0].descend(loss, self.gradient_clip)
             for name, part in zip(names, (policy, value, predictor, spread), strict=True):
                 sums[name] = sums[name] + part.detach()
         shown = {name: total / (self.epochs * self.parts) for name, total in sums.items()}

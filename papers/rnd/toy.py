@@ -7,7 +7,8 @@ from torch import Tensor
 
 from common.core.distiller import Blocks
 from common.core.seeding import derive
-from common.methods.actor_critic.learner import Learner, LearnerModule, Optimizers, Transition, adam, descend
+from common.methods.actor_critic.learner import Learner, LearnerModule, Optimizers, Transition
+from common.methods.actor_critic.optim import LeanAdam
 from common.run_context import RunContext
 from papers.rnd.method import whiten
 from papers.rnd.nets import Distillation
@@ -28,7 +29,7 @@ class Predictor(Learner):
 
     def optimizers(self) -> Optimizers:
         """Of the predictor."""
-        return [adam(self.net.predictor.parameters(), self.lr)]
+        return [LeanAdam(self.net.predictor.parameters(), self.lr)]
 
     def update(
         self, batch: Transition, optimizers: Optimizers, generator: torch.Generator
@@ -36,7 +37,7 @@ class Predictor(Learner):
         """One step."""
         rows = torch.randint(len(self.inputs), (self.batch_size,), generator=generator)
         loss = self.net(self.inputs[rows.to(self.inputs.device)]).mean()
-        descend(loss, optimizers[0])
+        optimizers[0].descend(loss)
         return {"loss/predictor": loss.detach()}
 
 

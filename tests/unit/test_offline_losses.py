@@ -162,7 +162,8 @@ def test_running_moments_equal_those_of_everything_seen():
     assert float(moments.std) == pytest.approx(np.std(everything))
 
 
-def test_lean_adam_is_torch_s_bit_for_bit_also_after_a_reload():
+@pytest.mark.parametrize("clip", [None, 0.5, 1e6])
+def test_lean_adam_is_torch_s_bit_for_bit_also_after_a_reload(clip):
     def nets():
         torch.manual_seed(0)
         return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1))
@@ -175,9 +176,11 @@ def test_lean_adam_is_torch_s_bit_for_bit_also_after_a_reload():
             state = copy.deepcopy(lean.state_dict())
             lean = LeanAdam(ours.parameters(), 1e-2)
             lean.load_state_dict(state)
-        lean.descend(ours(x).square().sum())
+        lean.descend(ours(x).square().sum(), clip)
         plain.zero_grad()
         theirs(x).square().sum().backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), clip)
         plain.step()
         for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert torch.equal(one, other) and one.grad is None

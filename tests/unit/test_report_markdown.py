@@ -60,3 +60,22 @@ def test_settings_of_the_paper_scale_are_folded_where_there_are_several():
 
 def test_a_column_that_nobody_has_is_left_out():
     assert "nowhere" not in render({"settings": [block("small", [], {"mlp": (0.5, 0.7)})]})
+
+
+def test_pictures_of_the_lowest_finished_seed_go_into_the_page(tmp_path):
+    from PIL import Image
+
+    from common import records
+    from common.report.html import page
+    from common.report.pictures import pictures
+
+    for seed, status in ((0, "failed"), (1, "finished"), (2, "finished")):
+        key = f"edges/small/cnn/s{seed}-abc"
+        record = {"key": key, "status": status, "metrics": {}, "config": {}, "overrides": ["data=x"]}
+        records.write(tmp_path / key / "record.json", record | {"arm": "cnn", "seed": seed})
+        Image.new("L", (4, 4)).save(tmp_path / key / "sheet.png")
+    found = pictures(tmp_path, "edges")
+    assert [p.path.parent.name for p in found] == ["s1-abc"] and "seed 1" in found[0].label
+    recipe = {"slug": "edges", "title": "t", "arxiv": "1", "family": "f"}
+    assert "data:image/png;base64," in page([recipe], {}, {"edges": found})
+    assert "<img" not in page([recipe], {})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.envs.batched import BatchedEnv, draw
 from common.losses.on_policy import log_probability
@@ -115,16 +115,6 @@ def minibatches(count: int, parts: int, epochs: int, generator: torch.Generator)
     """Row numbers of ``parts`` nearly equal minibatches, ``epochs`` times in a new order."""
     for _ in range(epochs):
         yield from torch.randperm(count, generator=generator).tensor_split(parts)
-
-
-def descend_clipped(loss: Tensor, optimizer: torch.optim.Optimizer, clip: float | None) -> None:
-    """One step along ``loss``, its gradient's norm over the optimiser's parameters at most ``clip``."""
-    own = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer.zero_grad()
-    loss.backward(inputs=own)
-    if clip is not None:
-        nn.utils.clip_grad_norm_(own, clip)
-    optimizer.step()
 
 
 @torch.no_grad()

@@ -20,12 +20,20 @@ class LeanAdam(torch.optim.Adam):
         super().__init__(list(parameters), lr=lr, fused=True)
         self._lists: tuple[list[Tensor], ...] | None = None
 
-    def descend(self, loss: Tensor) -> None:
-        """One step along ``loss``; gradients of other parameters are not computed, and none is kept."""
+    def descend(self, loss: Tensor, clip: float | None = None) -> None:
+        """One step along ``loss``; gradients of other parameters are not computed, and none is kept.
+
+        Args:
+            loss: a scalar.
+            clip: largest norm of the whole gradient; None for no limit.
+        """
         (group,) = self.param_groups
         parameters = group["params"]
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
+            if clip is not None:
+                norm = nn.utils.get_total_norm(gradients)
+                torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
             if self._lists is None:
                 self._lists = self._states(parameters)
             averages, squares, steps = self._lists
