@@ -119,8 +119,9 @@ class RNDAgent(RandomAgent):
         self.register_buffer("filtered", torch.zeros(env.count))
 
     def optimizers(self) -> Optimizers:
-        """One, of policy, values and predictor."""
-        return [LeanAdam([p for p in self.parameters() if p.requires_grad], self.lr)]
+        """One, of policy, values and, where its error is paid, the predictor."""
+        parts = [self.net, self.rnd.predictor] if self.bonus == "rnd" else [self.net]
+        return [LeanAdam([p for part in parts for p in part.parameters()], self.lr)]
 
     def logits(self, s: Tensor) -> Tensor:
         """Of the policy."""
