@@ -43,29 +43,6 @@ class TimeBlock(nn.Module):
         return F.silu(self.norm2(self.conv2(h))) + self.skip(x)
 
 
-class LinearAttention(nn.Module):
-    """x + attention whose cost is linear in pixels, 4 heads of 32; narrower in networks below 128 channels."""
-
-    heads = 4
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.width = min(32, channels // 4)
-        inner = self.heads * self.width
-        self.norm = nn.GroupNorm(1, channels)
-        self.qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
-        self.out = nn.Sequential(nn.Conv2d(inner, channels, 1), nn.GroupNorm(1, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same."""
-        q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, self.width)).unbind(1)
-        q, k = q.softmax(-2) * self.width**-0.5, k.softmax(-1)
-        # [B, heads, width, width] first, so that no pixel meets each other pixel.
-        context = torch.einsum("bhdn,bhen->bhde", k, v / v.shape[-1])
-        y = torch.einsum("bhde,bhdn->bhen", context, q).flatten(1, 2).unflatten(-1, x.shape[-2:])
-        return x + self.out(y)
-
-
 class FullAttention(nn.Module):
     """x + attention over all pixels, 4 heads of 32; narrower in networks below 128 channels."""
 
@@ -77,14 +54,33 @@ class FullAttention(nn.Module):
         inner = self.heads * self.width
         self.norm = nn.GroupNorm(1, channels)
         self.qkv = nn.Conv2d(channels, 3 * inner, 1, bias=False)
-        self.out = nn.Conv2d(inner, channels, 1)
+        self.out: nn.Module = nn.Conv2d(inner, channels, 1)
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Queries, keys and values [B, heads, width, pixels] -> the same shape."""
+        weight = torch.einsum("bhdi,bhdj->bhij", q * self.width**-0.5, k).softmax(-1)
+        return torch.einsum("bhij,bhdj->bhdi", weight, v)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, self.width)).unbind(1)
-        weight = torch.einsum("bhdi,bhdj->bhij", q * self.width**-0.5, k).softmax(-1)
-        y = torch.einsum("bhij,bhdj->bhdi", weight, v).flatten(1, 2).unflatten(-1, x.shape[-2:])
+        y = self.attended(q, k, v).flatten(1, 2).unflatten(-1, x.shape[-2:])
         return x + self.out(y)
+
+
+class LinearAttention(FullAttention):
+    """The same at a cost that is linear in pixels, with a normalised output."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.out = nn.Sequential(self.out, nn.GroupNorm(1, channels))
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As above."""
+        q, k = q.softmax(-2) * self.width**-0.5, k.softmax(-1)
+        # [B, heads, width, width] first, so that no pixel meets each other pixel.
+        context = torch.einsum("bhdn,bhen->bhde", k, v / v.shape[-1])
+        return torch.einsum("bhde,bhdn->bhen", context, q)
 
 
 class FourierTime(nn.Module):

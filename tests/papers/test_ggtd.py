@@ -9,10 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from common.core.distiller import Blocks
-from common.core.fit import TrainerSettings, fit
 from common.errors import UserError
-from common.methods.actor_critic import LearnerModule
 from common.methods.actor_critic.on_policy import Rollout
 from common.runner import run
 from papers.ggtd.agent import GGTDAgent
@@ -28,6 +25,7 @@ from papers.ggtd.weighting import (
     inverse_weights,
     smallest_xi,
 )
+from tests.resuming import check_resuming
 
 B, MEMBERS = 6, 5
 G = torch.Generator().manual_seed(0)
@@ -265,28 +263,7 @@ def test_targets_of_members_by_explicit_loops():
 
 @pytest.mark.parametrize("critic", [{}, {"kind": "gaussian", "regulariser": "value"}])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, critic):
-    def module(fail_after=None):
-        def look(learner):
-            if fail_after is not None and len(trained.history) == fail_after:
-                raise KeyError("killed")
-            return {}
-
-        trained = LearnerModule(make_agent(**critic), 3, look)
-        return trained
-
-    def train(folder, trained):
-        settings = TrainerSettings(max_epochs=4, accelerator="cpu", checkpoint_seconds=0.0)
-        fit(trained, Blocks([{}] * 3, None), settings, folder, "agent", "key")
-        return trained
-
-    whole = train(tmp_path / "whole", module())
-    with pytest.raises(KeyError):
-        train(tmp_path / "cut", module(fail_after=2))
-    assert (tmp_path / "cut" / "agent.ckpt").exists()
-    resumed = train(tmp_path / "cut", module())
-    assert resumed.history == whole.history and len(whole.history) == 4
-    for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(one, other), name
+    check_resuming(tmp_path, lambda: make_agent(**critic), [{}] * 3)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,8 @@ import math
 import pytest
 import torch
 
-from common.core.distiller import Blocks
-from common.core.fit import TrainerSettings, fit
 from common.errors import UserError
 from common.losses.on_policy import advantages, clipped_policy_loss, entropy
-from common.methods.actor_critic import LearnerModule
 from common.methods.actor_critic.on_policy import Rollout, mean_return, minibatches
 from common.runner import run
 from papers.rnd.agent import RandomAgent, RNDAgent
@@ -18,6 +15,7 @@ from papers.rnd.env import Rooms, floor
 from papers.rnd.method import discounted_past, rnd_advantage, rnd_error, rnd_loss, whiten
 from papers.rnd.nets import Distillation
 from papers.rnd.toy import rare_digit
+from tests.resuming import check_resuming
 
 T, N, K = 7, 3, 4
 G = torch.Generator().manual_seed(0)
@@ -256,29 +254,8 @@ def test_arms_differ_where_they_say():
 
 @pytest.mark.parametrize("options", [{}, {"bonus": "count"}])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, options):
-    def module(fail_after=None):
-        def look(learner):
-            if fail_after is not None and len(trained.history) == fail_after:
-                raise KeyError("killed")
-            return {}
-
-        trained = LearnerModule(agent(kept=0.5, **options), 3, look)
-        return trained
-
-    def train(folder, trained):
-        settings = TrainerSettings(max_epochs=4, accelerator="cpu", checkpoint_seconds=0.0)
-        fit(trained, Blocks([{}] * 3, None), settings, folder, "agent", "key")
-        return trained
-
-    whole = train(tmp_path / "whole", module())
-    with pytest.raises(KeyError):
-        train(tmp_path / "cut", module(fail_after=2))
-    assert (tmp_path / "cut" / "agent.ckpt").exists()
-    resumed = train(tmp_path / "cut", module())
-    assert resumed.history == whole.history and len(whole.history) == 4
-    for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(one, other), name
-    loaded = train(tmp_path / "cut", module())
+    whole, again = check_resuming(tmp_path, lambda: agent(kept=0.5, **options), [{}] * 3)
+    loaded = again()
     assert loaded.history == whole.history and torch.equal(
         loaded.learner.env.visits, whole.learner.env.visits
     )

@@ -13,12 +13,10 @@ from torch import nn
 
 from common.artifacts import load_tensors
 from common.config import compose, split
-from common.core.distiller import Blocks
-from common.core.fit import TrainerSettings, fit
 from common.data.offline import ReplaySampler, Transitions
 from common.envs import EnvSpec
 from common.errors import UserError
-from common.methods.actor_critic import IQL, SAC, TD3BC, LearnerModule
+from common.methods.actor_critic import IQL, SAC, TD3BC
 from common.runner import run
 from papers.sac_rnd import field, nets, strip
 from papers.sac_rnd.actor_only import ActorOnly
@@ -26,6 +24,7 @@ from papers.sac_rnd.evaluators import auroc
 from papers.sac_rnd.method import SACRND, rnd_bonus, rnd_error, sac_rnd_loss, sac_rnd_next_value
 from papers.sac_rnd.procedure import AntiExploration
 from papers.sac_rnd.rnd import RND
+from tests.resuming import check_resuming
 
 S, A, B = 4, 2, 6
 G = torch.Generator().manual_seed(0)
@@ -322,37 +321,17 @@ def toy_data():
 
 @pytest.mark.parametrize("kind", ["sac_rnd", "td3_bc", "rnd"])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, kind):
-    def module(fail_after=None):
+    def make():
         torch.manual_seed(0)
         rnd = RND(S, A, **moments(), width=8, embedding=3)
-        made = {
+        return {
             "rnd": lambda: rnd,
             "sac_rnd": lambda: SACRND(S, A, rnd, 1.0, 1.0, width=8, depth=2),
             "td3_bc": lambda: TD3BC(S, A, torch.zeros(S), torch.ones(S), width=8),
         }[kind]()
 
-        def look(learner):
-            if fail_after is not None and len(trained.history) == fail_after:
-                raise KeyError("killed")
-            return {"val/score": float(len(trained.history))}
-
-        trained = LearnerModule(made, 3, look)
-        return trained
-
-    def train(folder, trained):
-        settings = TrainerSettings(max_epochs=4, accelerator="cpu", checkpoint_seconds=0.0)
-        fit(trained, Blocks(ReplaySampler(toy_data(), 8, 5, 1), None), settings, folder, "policy", "key")
-        return trained
-
-    whole = train(tmp_path / "whole", module())
-    with pytest.raises(KeyError):
-        train(tmp_path / "cut", module(fail_after=2))
-    assert (tmp_path / "cut" / "policy.ckpt").exists()
-    resumed = train(tmp_path / "cut", module())
-    assert resumed.history == whole.history and len(whole.history) == 4
-    for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(one, other), name
-    stored, meta = load_tensors(tmp_path / "cut" / "policy.safetensors", None)
+    whole, _ = check_resuming(tmp_path, make, ReplaySampler(toy_data(), 8, 5, 1))
+    stored, meta = load_tensors(tmp_path / "cut" / "learner.safetensors", None)
     assert stored.keys() == whole.state_dict().keys() and meta["history"] == whole.history
 
 
