@@ -2,7 +2,8 @@
 
     python scripts/report.py [paper ...] [--runs runs] [--html report/index.html]
 
-No number is typed by hand: everything comes from records. Identity claims are decided by running the test they name.
+No number is typed by hand: everything comes from records. Settings of results.json of which the folder of runs holds
+nothing stay as they are, unless their recipe has changed. Identity claims are decided by running the test they name.
 """
 
 from __future__ import annotations
@@ -124,13 +125,14 @@ def main() -> int:
     try:
         identities = identity_outcomes(slugs)
         for slug in slugs:
-            found = results(slug, arguments.runs, identities, arguments.data)
+            path = ROOT / "papers" / slug / "results.json"
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            found = results(slug, arguments.runs, identities, arguments.data, before)
             if found is None:
                 print(f"{slug}: no finished records in {arguments.runs}; nothing is changed")
                 continue
-            folder = ROOT / "papers" / slug
-            (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            replace_between(folder / "README.md", BEGIN, END, render(found))
+            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            replace_between(path.with_name("README.md"), BEGIN, END, render(found))
             print(f"{slug}: {len(found['settings'])} settings written")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

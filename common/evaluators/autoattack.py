@@ -165,6 +165,20 @@ class AutoAttack:
         ``standard`` adds ``_square``, the share of images that Square alone turns; more than 0.002 is a sign of
         masked gradients (the package's own limit).
         """
+        right, square = self._attack(model, data, ctx)
+        count, total = int(right.sum()), len(right)
+        low, high = interval(count, total)
+        found = {"": count / total, "_low": low, "_high": high, "_images": total}
+        if self.version == "standard":
+            found["_square"] = square / total
+        return {f"{self.name}{suffix}": float(value) for suffix, value in found.items()}
+
+    def survivors(self, model: nn.Module, data: Any, ctx: Evaluation) -> Tensor:
+        """Which images are right and stay so, [N] bool on the CPU; nothing is attacked twice in one folder."""
+        return self._attack(model, data, ctx)[0]
+
+    def _attack(self, model: nn.Module, data: Any, ctx: Evaluation) -> tuple[Tensor, int]:
+        """Survivors, and how many images Square turned."""
         logits, labels = ctx.predictions(model, self.split)
         total = len(labels) if self.images is None else min(self.images, len(labels))
         right = logits.argmax(1)[:total] == labels[:total]
@@ -190,12 +204,7 @@ class AutoAttack:
                     state.put(start, attack, kept)
                 alive = kept
             right[start : start + len(x)] = alive
-        count = int(right.sum())
-        low, high = interval(count, total)
-        found = {"": count / total, "_low": low, "_high": high, "_images": total}
-        if self.version == "standard":
-            found["_square"] = (before_square - count) / total
-        return {f"{self.name}{suffix}": float(value) for suffix, value in found.items()}
+        return right, before_square - int(right.sum()) if self.version == "standard" else 0
 
     def _batches(self, data: Any, total: int, device: torch.device) -> Iterator[tuple[int, Tensor, Tensor]]:
         start = 0

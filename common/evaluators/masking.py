@@ -14,7 +14,7 @@ from common.attacks.checks import check_budget, check_images
 from common.attacks.context import Model
 from common.attacks.pgd import Norm
 from common.errors import UserError
-from common.evaluators.autoattack import ATTACKS, Version, require_package
+from common.evaluators.autoattack import ATTACKS, FEWEST_CLASSES, AutoAttack, Version, require_package
 from common.evaluators.base import Evaluation
 from common.evaluators.masking_checks import (
     Attacked,
@@ -92,7 +92,7 @@ class GradientMasking:
         if set(checks) & {"d", "f"}:
             require_package()
         self.eps, self.norm, self.split, self.images, self.steps = eps, norm, split, images, steps
-        self.queries, self.attacks, self.letters = queries, ATTACKS[autoattack], checks
+        self.queries, self.version, self.letters = queries, autoattack, checks
         self.surrogate, self.floor, self.seed = surrogate, surrogate_floor, seed
 
     def __call__(self, model: nn.Module, data: Any, ctx: Evaluation) -> dict[str, float]:
@@ -133,7 +133,11 @@ class GradientMasking:
         if letter == "d":
             return d_square(net, self.queries, **own)
         if letter == "f":
-            return f_autoattack(net, self.attacks, **own)
+            if net.classes < FEWEST_CLASSES:
+                return None
+            # With the settings of an AutoAttack evaluator of the same round, that one's state is read.
+            attack = AutoAttack(self.eps, self.version, self.norm, self.split, len(net.x))
+            return f_autoattack(net, attack.survivors(net.model, data, ctx), **own)
         surrogate = self._surrogate(net, data, ctx)
         return None if surrogate is None else h_transfer(net, surrogate, **own)
 

@@ -17,7 +17,11 @@ from common.runner import plan_all
 
 
 def results(
-    slug: str, runs: Path, identities: Mapping[str, bool], data: str | None = None
+    slug: str,
+    runs: Path,
+    identities: Mapping[str, bool],
+    data: str | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Everything that the finished records of a paper say; None when there are none.
 
@@ -26,6 +30,8 @@ def results(
         runs: folder of the runs.
         identities: test id -> passed, for claims that a test decides.
         data: folder of data files, as ``paths.data``.
+        before: results written earlier; their settings of which ``runs`` holds nothing stay, unless the recipe of an
+            arm has changed since.
     """
     blocks = []
     for scale in ("small", "paper"):
@@ -35,7 +41,41 @@ def results(
             block = _block(slug, scale, words, found, identities, data)
             if block is not None:
                 blocks.append(block)
-    return {"slug": slug, "settings": blocks} if blocks else None
+    if not blocks:
+        return None
+    present = {_place(block) for block in blocks}
+    kept = [
+        b for b in (before or {}).get("settings", []) if _place(b) not in present and _current(slug, b, data)
+    ]
+    return {"slug": slug, "settings": sorted(blocks + kept, key=_place)}
+
+
+def _place(block: Mapping[str, Any]) -> tuple[bool, int, tuple[str, ...]]:
+    """What identifies a setting, and its order on the page: the miniature first, few overrides before many."""
+    return block["scale"] == "paper", len(block["overrides"]), tuple(block["overrides"])
+
+
+def _current(slug: str, block: Mapping[str, Any], data: str | None) -> bool:
+    """Whether the arms of an earlier setting are still what the recipe says; without series nothing can be said."""
+    plans = _plans(slug, block["scale"], block["overrides"], data)
+    series = {plan.arm: plan.series for plan in plans}
+    changed = [
+        name for name, arm in block["arms"].items() if arm.get("series", series.get(name)) != series.get(name)
+    ]
+    if plans and changed:
+        where = " ".join([f"scale={block['scale']}", *block["overrides"]])
+        warnings.warn(f"{slug} {where} is left out: its arms {', '.join(changed)} have changed", stacklevel=3)
+    return bool(plans) and not changed
+
+
+def _plans(slug: str, scale: str, words: Iterable[str], data: str | None) -> list[ArmPlan]:
+    """The arms of a setting; none, with a warning, where the recipe does not know it any more."""
+    paths = [f"paths.data={data}"] if data else []
+    try:
+        return plan_all(configuration.compose([f"paper={slug}", f"scale={scale}", *words, *paths]))
+    except UserError as error:
+        warnings.warn(f"{slug} {' '.join(words)} is left out: {error}", stacklevel=3)
+        return []
 
 
 def _block(
@@ -46,12 +86,7 @@ def _block(
     identities: Mapping[str, bool],
     data: str | None,
 ) -> dict[str, Any] | None:
-    paths = [f"paths.data={data}"] if data else []
-    try:
-        plans = plan_all(configuration.compose([f"paper={slug}", f"scale={scale}", *words, *paths]))
-    except UserError as error:
-        warnings.warn(f"{slug} {' '.join(words)} is left out: {error}", stacklevel=2)
-        return None
+    plans = _plans(slug, scale, words, data)
     series = {plan.series for plan in plans}
     own = [r for r in found if r["series"] in series]
     stale = sum(tuple(r["overrides"]) == words and r["series"] not in series for r in found)
@@ -103,6 +138,7 @@ def _arm(plan: ArmPlan, own: list[dict[str, Any]], by_seed: dict[int, dict[str, 
     mine = [r for r in own if r["arm"] == plan.arm]
     names = list(dict.fromkeys(name for metrics in by_seed.values() for name in metrics))
     return {
+        "series": plan.series,
         "seeds": sorted(by_seed),
         "metrics": {name: summary({s: m[name] for s, m in by_seed.items() if name in m}) for name in names},
         "parameters": mine[0]["parameters"],

@@ -14,7 +14,7 @@ from common import masking_marks
 from common.attacks import check_target, cross_entropy, pgd
 from common.core import Outputs
 from common.errors import UserError
-from common.evaluators import Evaluation, GradientMasking, masking
+from common.evaluators import AutoAttack, Evaluation, GradientMasking, autoattack, masking
 from common.evaluators import masking_checks as checks
 from common.evaluators.masking_checks import Attacked, paired_excess, share_above
 
@@ -180,13 +180,38 @@ def test_e_zero_gradient_counts(digits, honest, masked, natural):
     assert not check.passed
 
 
+def standing(net, attack):
+    return net.right(net.x) & ~autoattack.broken_by(attack, net.model, net.x, net.y, eps=EPS).cpu()
+
+
 def test_f_autoattack(digits, honest, masked):
     pytest.importorskip("pyautoattack")
-    assert checks.f_autoattack(attacked(honest, digits, 40), ("apgd-ce",)).passed
-    check = checks.f_autoattack(attacked(masked["distilled"], digits, 40), ("apgd-t",))
+    net = attacked(honest, digits, 40)
+    assert checks.f_autoattack(net, standing(net, "apgd-ce")).passed
+    net = attacked(masked["distilled"], digits, 40)
+    check = checks.f_autoattack(net, standing(net, "apgd-t"))
     assert not check.passed and check.measured["f_excess"] > 0.5
-    three = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    assert checks.f_autoattack(Attacked(three, digits[0][:4], torch.zeros(4).long(), EPS)) is None
+    # By the definition of the two sides, whatever the network.
+    nothing = checks.f_autoattack(net, net.right(net.x) & False)
+    assert nothing.measured["f_accuracy"] == 0 and nothing.measured["f_excess"] == nothing.measured["f_pgd"]
+
+
+def test_f_takes_what_an_autoattack_evaluator_of_the_same_round_found(digits, honest, monkeypatch, tmp_path):
+    pytest.importorskip("pyautoattack")
+    model, ctx = Wrapped(honest), Evaluation(Data(digits), None, torch.device("cpu"), folder=tmp_path)
+    proxy = AutoAttack(EPS, "proxy", images=24)(model, ctx.data, ctx)
+    monkeypatch.setattr(autoattack, "broken_by", lambda *_, **__: pytest.fail("attacked twice"))
+    found = GradientMasking(EPS, images=24, checks="f")(model, ctx.data, ctx)
+    assert found["masking/f_accuracy"] == proxy["test/apgd_proxy"]
+    with pytest.raises(pytest.fail.Exception):
+        GradientMasking(EPS, images=25, checks="f")(model, ctx.data, ctx)
+
+
+def test_f_is_not_run_with_three_classes(digits):
+    pytest.importorskip("pyautoattack")
+    torch.manual_seed(0)
+    three = Wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    assert measure(three, (digits[0], digits[1] % 3), checks="f")["masking/run"] == 0
 
 
 def test_h_transfer(digits, honest, masked, surrogate):

@@ -106,12 +106,15 @@ def test_changed_papers_follow_the_paths():
 
 
 def test_report_follows_from_the_records(tmp_path):
+    from common import config
     from common.report.collect import results
     from common.report.markdown import render
+    from common.runner import plan_all
 
+    words_of = "paper=self_distillation_kernel"
     words = [f"paths.runs={tmp_path}/runs", f"paths.zoo={tmp_path}/zoo", "logger=none", "scale=small"]
     for seed in range(2):
-        run(["paper=self_distillation_kernel", f"seed={seed}", *words])
+        run([words_of, f"seed={seed}", *words])
     found = results("self_distillation_kernel", tmp_path / "runs", {})
     assert json.loads(json.dumps(found)) == found
     block = found["settings"][0]
@@ -121,3 +124,25 @@ def test_report_follows_from_the_records(tmp_path):
     verdicts = {claim["id"]: claim["verdict"] for claim in block["claims"]}
     assert verdicts["a_000_step1"] == "confirmed"
     assert render(found).count("\n| a_000 |") == 1
+
+    # Settings that the folder says nothing about stay, with their place, unless an arm means something else now.
+    def elsewhere(words, series):
+        arms = {"a_000": {**block["arms"]["a_000"], "series": series}}
+        return {**block, "scale": "paper", "overrides": words, "arms": arms}
+
+    own = next(
+        p.series for p in plan_all(config.compose([words_of, "scale=paper", "seed=3"])) if p.arm == "a_000"
+    )
+    old = {"settings": [elsewhere([], own), elsewhere(["seed=1"], own), {**block, "data": "replaced"}]}
+    again = results("self_distillation_kernel", tmp_path / "runs", {}, before=old)
+    assert [(b["scale"], b["overrides"]) for b in again["settings"]] == [
+        ("small", []),
+        ("paper", []),
+        ("paper", ["seed=1"]),
+    ]
+    assert again["settings"][0] == block
+    with pytest.warns(UserWarning, match=r"scale=paper is left out: its arms a_000 have changed"):
+        again = results(
+            "self_distillation_kernel", tmp_path / "runs", {}, before={"settings": [elsewhere([], "other")]}
+        )
+    assert again == found
