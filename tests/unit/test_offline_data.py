@@ -1,5 +1,6 @@
 """Offline sets: what is read, what is dropped, what is refused, and episodes of environments."""
 
+import importlib
 import importlib.util
 import itertools
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import yaml
 
 from common.artifacts import load_tensors
+from common.core.seeding import derive
 from common.data.base import DataError
 from common.data.offline import ReplaySampler, d4rl, logged, minari
 from common.data.offline.d4rl_file import from_flat
@@ -23,6 +25,7 @@ from common.envs import EnvSpec, collect, run_episodes
 from common.envs.pendulums import Pendulums
 from common.errors import UserError
 
+logged_sets = importlib.import_module("common.data.offline.logged")
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -279,6 +282,26 @@ def test_logged_sets_are_made_once_and_damage_is_noticed(tmp_path):
         len(replay.transitions)
         == load_tensors(next((tmp_path / "offline").glob("agent-*.safetensors")), None)[1]["medium_steps"]
     )
+
+
+def test_the_expert_of_scores_acts_without_noise(monkeypatch, tmp_path):
+    settings, seen = LogSettings(tiny(), "medium", 400), {}
+    original = logged_sets._policy
+
+    def spy(own, agent, level):
+        seen[level] = (original(own, agent, level), agent)
+        return seen[level][0]
+
+    monkeypatch.setattr(logged_sets, "_policy", spy)
+    made = load_or_log(settings, tmp_path)
+    assert set(seen) == {"medium", "random", "greedy"}
+    policy, agent = seen["greedy"]
+    actor = settings.agent.learner().actor
+    actor.load_state_dict(agent.expert)
+    s = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(policy(s), actor.act(s)) and torch.equal(policy(s), policy(s))
+    returns = run_episodes(policy, settings.env, 2, derive(0, logged_sets._EPISODES, 7)).returns
+    assert made.expert_return == pytest.approx(float(returns.mean()), rel=1e-6)
 
 
 @pytest.mark.parametrize(
