@@ -48,3 +48,28 @@ class BonusSeparation:
             "test/bonus_ratio": float(on_uniform.mean() / on_data.mean()),
             "test/bonus_auroc": auroc(on_data, on_uniform),
         }
+
+
+class BonusMinimiser:
+    """How near the data's action the bonus is least, by search over a grid: what an actor with no critic could reach.
+
+    Args:
+        points: of the grid over all action dimensions together, about.
+        rows: of the held-out steps, the first so many.
+    """
+
+    def __init__(self, points: int = 4096, rows: int = 200) -> None:
+        self.points, self.rows = points, rows
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, data: Any, ctx: Evaluation) -> dict[str, float]:
+        """``test/minimiser_mse``, comparable with ``test/action_mse``; nothing for a learner without a bonus."""
+        rnd = getattr(model.learner, "rnd", None)
+        if rnd is None:
+            return {}
+        s, a = data.held.observations[: self.rows], data.held.actions[: self.rows]
+        A = a.shape[1]
+        line = torch.linspace(-1, 1, max(2, round(self.points ** (1 / A))))
+        grid = torch.cartesian_prod(*[line] * A).reshape(-1, A)
+        best = torch.stack([grid[rnd.bonus(one.expand(len(grid), -1), grid).argmin()] for one in s])
+        return {"test/minimiser_mse": float((best - a).double().square().mean())}

@@ -20,7 +20,7 @@ from common.methods.actor_critic import IQL, SAC, TD3BC
 from common.runner import run
 from papers.sac_rnd import field, nets, strip
 from papers.sac_rnd.actor_only import ActorOnly
-from papers.sac_rnd.evaluators import auroc
+from papers.sac_rnd.evaluators import BonusMinimiser, auroc
 from papers.sac_rnd.method import SACRND, rnd_bonus, rnd_error, sac_rnd_loss, sac_rnd_next_value
 from papers.sac_rnd.procedure import AntiExploration
 from papers.sac_rnd.rnd import RND
@@ -297,6 +297,25 @@ def test_area_under_the_curve_by_loops():
     negatives, positives = torch.tensor([0.0, 1.0, 2.0, 2.0]), torch.tensor([1.0, 2.0, 5.0])
     wins = sum((p > n) + 0.5 * (p == n) for p in positives.tolist() for n in negatives.tolist())
     assert auroc(negatives, positives) == pytest.approx(wins / 12)
+
+
+@pytest.mark.parametrize("A", [1, 2, 3])
+def test_minimiser_finds_the_bottom_of_a_bowl(A):
+    g = torch.Generator().manual_seed(A)
+    s = torch.rand(50, A, generator=g) - 0.5
+    # The bottom lies at the state itself, the data's action beside it by a known vector.
+    beside = 0.1 * torch.arange(1, A + 1)
+    bowl = SimpleNamespace(bonus=lambda s, a: (a - s).square().sum(1))
+    model = SimpleNamespace(learner=SimpleNamespace(rnd=bowl))
+    data = SimpleNamespace(held=SimpleNamespace(observations=s, actions=s + beside))
+    found = BonusMinimiser(points=64**A, rows=30)(model, data, None)
+    # A grid of 64 lines is off by 1 / 63 at most.
+    assert found["test/minimiser_mse"] == pytest.approx(float(beside.square().mean()), abs=2 * 0.3 / 63)
+    exact = BonusMinimiser(points=3**A, rows=30)
+    data.held.observations = torch.randint(-1, 2, (50, A), generator=g).float()
+    data.held.actions = data.held.observations
+    assert exact(model, data, None) == {"test/minimiser_mse": 0.0}
+    assert exact(SimpleNamespace(learner=SimpleNamespace()), data, None) == {}
 
 
 def test_field_of_a_bowl_points_to_its_middle_and_a_slope_away_from_it():
