@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from common.errors import UserError, nearest
 
@@ -113,10 +113,11 @@ def plain(config: DictConfig, without: Sequence[str] = ()) -> dict[str, Any]:
             if not OmegaConf.is_config(value):
                 resolved[key] = value
                 continue
-            missing = sorted(OmegaConf.missing_keys(value))
-            if missing:
-                raise UserError(f"{missing[0]} has no value; set {missing[0]}=<value>")
-            resolved[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            try:
+                resolved[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            except MissingMandatoryValue:
+                missing = min(OmegaConf.missing_keys(value))
+                raise UserError(f"{missing} has no value; set {missing}=<value>") from None
         return resolved
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
@@ -169,7 +170,7 @@ def _arm(config: DictConfig, arm: str) -> dict[str, Any]:
         base.procedure = node.procedure
     if patch:
         _refuse_unknown(base, patch, f"arms.{arm}.patch")
-        base = OmegaConf.merge(base, patch)
+        base.merge_with(patch)
     # Resolving every arm for every arm would take minutes of parsing where there are many.
     return plain(base, without=("arms", "hydra"))
 
