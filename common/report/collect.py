@@ -31,7 +31,7 @@ def results(
         identities: test id -> passed, for claims that a test decides.
         data: folder of data files, as ``paths.data``.
         before: results written earlier; their settings of which ``runs`` holds nothing stay, unless the recipe of an
-            arm has changed since.
+            arm has changed since. Claims are judged anew on the values that stand there.
     """
     blocks = []
     for scale in ("small", "paper"):
@@ -41,13 +41,13 @@ def results(
             block = _block(slug, scale, words, found, identities, data)
             if block is not None:
                 blocks.append(block)
-    if not blocks:
-        return None
     present = {_place(block) for block in blocks}
-    kept = [
-        b for b in (before or {}).get("settings", []) if _place(b) not in present and _current(slug, b, data)
-    ]
-    return {"slug": slug, "settings": sorted(blocks + kept, key=_place)}
+    for block in (before or {}).get("settings", []):
+        if _place(block) not in present and _current(slug, block, data):
+            blocks.append(
+                {**block, "claims": _claims(slug, _values(block), block["scale"], block["data"], identities)}
+            )
+    return {"slug": slug, "settings": sorted(blocks, key=_place)} if blocks else None
 
 
 def _place(block: Mapping[str, Any]) -> tuple[bool, int, tuple[str, ...]]:
@@ -98,7 +98,6 @@ def _block(
     if not values:
         return None
     paper = plans[0].config["paper"]
-    claims = load_claims(PAPERS / slug / "claims.yaml")
     shown = next((getattr(plan.data, "description", None) for plan in plans if plan.data), None)
     return {
         "scale": scale,
@@ -109,10 +108,28 @@ def _block(
         "columns": paper.get("columns"),
         "arms": {plan.arm: _arm(plan, own, values[plan.arm]) for plan in plans if plan.arm in values},
         "teacher": _teacher(own),
-        "claims": [_claim(claim, values, scale, shown, identities) for claim in claims],
+        "claims": _claims(slug, values, scale, shown, identities),
         "versions": own[0]["versions"],
         "hardware": own[0]["hardware"],
     }
+
+
+def _values(block: Mapping[str, Any]) -> dict[str, dict[int, dict[str, float]]]:
+    """Arm -> seed -> metric -> value, the teacher among the arms, as ``by_arm`` makes it from records."""
+    sides = {**block["arms"], **({"teacher": block["teacher"]} if block["teacher"] else {})}
+    values: dict[str, dict[int, dict[str, float]]] = {}
+    for arm, side in sides.items():
+        for name, metric in side["metrics"].items():
+            for seed, value in metric["values"].items():
+                values.setdefault(arm, {}).setdefault(int(seed), {})[name] = value
+    return values
+
+
+def _claims(
+    slug: str, values: Any, scale: str, data: str | None, identities: Mapping[str, bool]
+) -> list[dict[str, Any]]:
+    claims = load_claims(PAPERS / slug / "claims.yaml")
+    return [_claim(claim, values, scale, data, identities) for claim in claims]
 
 
 def _claim(

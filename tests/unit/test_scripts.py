@@ -141,6 +141,9 @@ def test_report_follows_from_the_records(tmp_path):
         ("paper", ["seed=1"]),
     ]
     assert again["settings"][0] == block
+    # Judging what was written gives what judging the records gave.
+    assert results("self_distillation_kernel", tmp_path / "nowhere", {}, before=found) == found
+    assert results("self_distillation_kernel", tmp_path / "nowhere", {}) is None
     with pytest.warns(UserWarning, match=r"scale=paper is left out: its arms a_000 have changed"):
         again = results(
             "self_distillation_kernel", tmp_path / "runs", {}, before={"settings": [elsewhere([], "other")]}
