@@ -24,6 +24,11 @@ def families() -> dict[str, str]:
     return {node["slug"]: node["family"] for node in sorted(nodes, key=lambda node: node["slug"])}
 
 
+def slug_of(name: str, known: Iterable[str]) -> str:
+    """The longest known slug that is ``name`` or its beginning, as in ``<slug>_<subject>``; "" if none is."""
+    return max((slug for slug in known if f"{name}_".startswith(f"{slug}_")), key=len, default="")
+
+
 def touched(paths: Iterable[str], known: dict[str, str]) -> list[str]:
     """Papers whose folder, recipe or test is among ``paths``; the first of each family if shared files are."""
     found: set[str] = set()
@@ -34,7 +39,7 @@ def touched(paths: Iterable[str], known: dict[str, str]) -> list[str]:
         elif parts[:2] == ("conf", "paper"):
             found.add(Path(path).stem)
         elif parts[:2] == ("tests", "papers"):
-            found.add(Path(path).stem.removeprefix("test_"))
+            found.add(slug_of(Path(path).stem.removeprefix("test_"), known))
         elif parts[:1] in (("common",), ("conf",), ("run.py",)):
             for family in set(known.values()):
                 found.add(next(slug for slug in known if known[slug] == family))

@@ -1,13 +1,10 @@
 """Gradient masking: each check on networks built to fail or pass it, and the evaluator on honest and masked ones."""
 
-import io
 import math
-from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import nn
 
 from common import masking_marks
@@ -16,9 +13,8 @@ from common.core import Outputs
 from common.errors import UserError
 from common.evaluators import AutoAttack, Evaluation, GradientMasking, autoattack, masking
 from common.evaluators import masking_checks as checks
-from common.evaluators.masking_checks import Attacked, paired_excess, share_above
-
-EPS = 0.15
+from common.evaluators.masking_checks import Attacked
+from tests.unit.masking_digits import EPS, digit_images
 
 
 class Wrapped(nn.Module):
@@ -34,8 +30,7 @@ class Wrapped(nn.Module):
 
 @pytest.fixture(scope="module")
 def digits():
-    data = load_digits()
-    return torch.tensor(data.images / 16, dtype=torch.float32)[:, None], torch.tensor(data.target)
+    return digit_images()
 
 
 def train(digits, adversarial, seed=0):
@@ -88,69 +83,6 @@ def masked(natural):
 
 def attacked(net, digits, count=200, steps=20, eps=EPS):
     return Attacked(net, digits[0][1200 : 1200 + count], digits[1][1200 : 1200 + count], eps, steps=steps)
-
-
-class Fixed(Attacked):
-    """Survivors that a test has chosen, by (loss, steps)."""
-
-    def survive(self, loss="ce", steps=None, eps=None, start="uniform"):
-        return self.chosen[(loss, self.steps if steps is None else steps)]
-
-
-def chosen(digits, **survivors):
-    net = Fixed(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits[0][:200], digits[1][:200], EPS)
-    net.chosen = {(k.split("_")[0], int(k.split("_")[1])): flags(v) for k, v in survivors.items()}
-    return net
-
-
-def flags(count, total=200):
-    return torch.arange(total) < count
-
-
-def test_paired_excess_by_the_sums_of_binomials():
-    for more, less in ((9, 1), (3, 0), (40, 10), (0, 7)):
-        weaker = torch.cat([flags(more, more), ~flags(less, less), flags(5, 20)])
-        stronger = torch.cat([~flags(more, more), flags(less, less), flags(5, 20)])
-        mean, low = paired_excess(weaker, stronger)
-        total = len(weaker)
-        assert mean == pytest.approx((more - less) / total)
-        # At the lower end of the interval, a result as large or larger has the probability (1 - LEVEL) / 2.
-        n, p = more + less, (low * total / (more + less) + 1) / 2
-        tail = sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(more, n + 1))
-        assert tail == pytest.approx((1 - checks.LEVEL) / 2 if more else 1)
-    assert paired_excess(flags(5), flags(5)) == (0.0, 0.0)
-
-
-def test_share_above_allows_for_chance():
-    # By the binomial tail at the tolerance: an honest share of 1 % gives at most k of 200 in 99.5 % of cases.
-    tail = [sum(math.comb(200, j) * 0.01**j * 0.99 ** (200 - j) for j in range(k, 201)) for k in range(12)]
-    for k in range(1, 12):
-        assert share_above(k, 200, 0.01) == (tail[k] < 0.005)
-
-
-def test_a_steps_fails_when_more_steps_leave_more(digits):
-    def run(*counts):
-        survivors = {f"ce_{s}": c for s, c in zip((1, 5, 10, 20, 50), counts, strict=True)}
-        return checks.a_steps(chosen(digits, **survivors))
-
-    falling = run(100, 80, 70, 70, 69)
-    assert falling.passed and falling.measured["a_pgd10"] == 0.35 and falling.measured["a_rise"] == 0
-    assert run(100, 80, 70, 70, 73).passed, "three of 200 may be chance"
-    risen = run(100, 80, 70, 82, 69)
-    assert not risen.passed and risen.measured["a_rise"] == pytest.approx(0.06)
-
-
-def test_c_fgsm_fails_when_one_step_is_stronger(digits):
-    assert checks.c_fgsm(chosen(digits, ce_1=100, ce_50=60)).passed
-    check = checks.c_fgsm(chosen(digits, ce_1=60, ce_50=100))
-    assert not check.passed and check.measured == {"c_accuracy": 0.3, "c_excess": 0.2}
-
-
-def test_g_losses_fails_only_when_the_other_losses_find_more(digits):
-    assert checks.g_losses(chosen(digits, ce_50=60, dlr_50=90, norm_50=100)).passed
-    assert checks.g_losses(chosen(digits, ce_50=60, dlr_50=54, norm_50=60)).passed
-    for losses in ({"dlr_50": 30, "norm_50": 60}, {"dlr_50": 60, "norm_50": 30}):
-        assert not checks.g_losses(chosen(digits, ce_50=60, **losses)).passed
 
 
 def test_b_unbounded(digits, honest, masked):
@@ -321,66 +253,3 @@ def test_surrogate_of_a_finished_run_is_loaded_from_its_folder(digits, honest, m
     monkeypatch.setattr(masking, "trained_student", lambda path, data: asked.append(path) or Wrapped(honest))
     found = measure(Wrapped(honest), digits, checks="h", surrogate=str(tmp_path))
     assert asked == [tmp_path] and found["masking/h_transfer"] == 1
-
-
-def record(arm, metrics, **more):
-    return {"arm": arm, "status": "finished", "metrics": metrics, "costs": {}, "data": "digits", **more}
-
-
-def test_table_marks_an_arm_and_names_the_checks(monkeypatch):
-    from types import SimpleNamespace
-
-    from common import display
-
-    monkeypatch.setattr(display, "verdicts", lambda plans, runs: [])
-    paper = {"objective": "test/pgd20", "baseline": "at"}
-    plan = SimpleNamespace(config={"paper": paper}, slug="ltd", scale="small", seed=0)
-    failing = {"masking/passed": 0.5, "masking/b_unbounded": 0.0, "masking/a_steps": 1.0}
-    results = [
-        record("at", {"test/pgd20": 0.5, "masking/passed": 1.0}),
-        record("ltd", {"test/pgd20": 0.6, **failing}),
-    ]
-    out = io.StringIO()
-    display.comparison([plan], results, None, out)
-    text = out.getvalue()
-    assert "ltd†" in text and "at†" not in text
-    assert "†" in text.splitlines()[-1] and "ltd (b_unbounded)" in text
-    results[1]["metrics"]["masking/passed"] = 1.0
-    out = io.StringIO()
-    display.comparison([plan], results, None, out)
-    assert "†" not in out.getvalue()
-
-
-def test_pages_mark_an_arm_that_fails_with_any_seed():
-    from common.report.collect import summary
-    from common.report.html import page
-    from common.report.markdown import render
-
-    def arm(*runs):
-        return {
-            "seeds": list(range(len(runs))),
-            "metrics": {n: summary({s: r[n] for s, r in enumerate(runs) if n in r}) for n in runs[0]},
-            "cpu_seconds": 1.0,
-        }
-
-    good = {"test/pgd20": 0.5, "masking/passed": 1.0, "masking/e_zero_gradient": 1.0, "masking/d_square": 1.0}
-    bad = good | {"masking/passed": 0.5, "masking/e_zero_gradient": 0.0}
-    block = {
-        "scale": "small",
-        "overrides": [],
-        "data": "digits",
-        "objective": "test/pgd20",
-        "baseline": "at",
-        "columns": ["test/pgd20"],
-        "arms": {"at": arm(good, good), "ltd": arm(good, bad)},
-        "teacher": arm(good),
-        "claims": [],
-    }
-    results = {"slug": "ltd", "settings": [block]}
-    recipe = {"slug": "ltd", "arxiv": "2111.02331", "title": "LTD", "family": "robust_kd"}
-    for text in (render(results), page([recipe], {"ltd": results})):
-        assert "ltd†" in text and "at†" not in text and "teacher†" not in text
-        assert "ltd (e_zero_gradient)" in text
-    for side, name in product(("masking/passed", "masking/e_zero_gradient"), ("1",)):
-        block["arms"]["ltd"]["metrics"][side]["values"][name] = 1.0
-    assert "†" not in render(results)

@@ -102,6 +102,13 @@ def test_changed_papers_follow_the_paths():
     assert touched(["papers/pld/method.py", "README.md"], known) == ["pld"]
     assert touched(["tests/papers/test_krd.py", "conf/paper/pld.yaml"], known) == ["krd", "pld"]
     assert touched(["common/core/fit.py"], known) == ["kd", "krd"]
+    # A paper's tests may be several files; the longest slug that fits is meant, and whole words of it.
+    known |= {"sac": "rl", "sac_rnd": "rl", "rnd": "rl"}
+    assert touched(["tests/papers/test_sac_rnd_runs.py"], known) == ["sac_rnd"]
+    assert touched(["tests/papers/test_sac_rnd.py"], known) == ["sac_rnd"]
+    assert touched(["tests/papers/test_sac_runs.py"], known) == ["sac"]
+    assert touched(["tests/papers/sac_rnd_parts.py"], known) == ["sac_rnd"]
+    assert touched(["tests/papers/test_kdx_runs.py", "tests/papers/test_runs.py"], known) == []
     assert touched(["docs/design.md"], known) == []
 
 
