@@ -16,6 +16,7 @@ SLUGS = sorted(path.parent.name for path in ROOT.glob("papers/*/__init__.py"))
 SOURCES = [p for folder in ("common", "papers", "scripts") for p in (ROOT / folder).rglob("*.py")] + [
     ROOT / "run.py"
 ]
+TESTS = list((ROOT / "tests").rglob("*.py"))
 HEADINGS = ["Idea", "What is reproduced", "Run it", "Results", "Implementation details", "Reference"]
 
 # Low to high; a part imports from its own row or from rows above it.
@@ -79,7 +80,7 @@ def test_imports_point_downwards(path):
         assert not [n for n in names if n.startswith("papers.") and n.split(".")[1] != slug]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_one_idea_a_file(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
