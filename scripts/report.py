@@ -3,7 +3,8 @@
     python scripts/report.py [paper ...] [--runs runs] [--html report/index.html]
 
 No number is typed by hand: everything comes from records. Settings of results.json of which the folder of runs holds
-nothing stay, unless their recipe has changed, and their claims are judged anew. Identity claims are decided by running the test they name.
+nothing stay, unless their recipe has changed, and their claims are judged anew. Identity claims are decided by running
+the test they name.
 """
 
 from __future__ import annotations
