@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import pytest
@@ -87,6 +88,16 @@ def test_the_expert_of_scores_acts_without_noise(monkeypatch, tmp_path):
     assert torch.equal(policy(s), actor.act(s)) and torch.equal(policy(s), policy(s))
     returns = run_episodes(policy, settings.env, 2, derive(0, logged_sets._EPISODES, 7)).returns
     assert made.expert_return == pytest.approx(float(returns.mean()), rel=1e-6)
+
+
+def test_a_set_that_cannot_be_made_is_tried_once_a_command(tmp_path, monkeypatch):
+    data, tried = logged(budget=200, evaluate_every=100, expert=1e6, width=8), []
+    learn = logged_sets.learn
+    monkeypatch.setattr(logged_sets, "learn", lambda settings: tried.append(1) or learn(settings))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"never reached|was never measured"):
+            data.load(SimpleNamespace(root=tmp_path))
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ class OfflineData:
         self.label, self.description, self.fingerprint, self.env = label, description, fingerprint, env
         self.reward_factor, self._held_out = float(reward_factor), held_out
         self._loaded: tuple[Transitions, Reference] | None = None
+        self._failure: DataError | None = None
         self._parts: tuple[Transitions, Transitions] | None = None
 
     @property
@@ -57,9 +58,19 @@ class OfflineData:
         return {}
 
     def load(self, zoo: Zoo) -> OfflineData:
-        """Brings the transitions into memory, and makes them where they are made here."""
+        """Brings the transitions into memory, and makes them where they are made here.
+
+        Raises:
+            DataError: they cannot be had. Asked again, it says so at once: other arms need not find out for themselves.
+        """
+        if self._failure is not None:
+            raise self._failure
         if self._loaded is None:
-            self._loaded = self._load(zoo)
+            try:
+                self._loaded = self._load(zoo)
+            except DataError as error:
+                self._failure = error
+                raise
         return self
 
     def _load(self, zoo: Zoo) -> tuple[Transitions, Reference]:
