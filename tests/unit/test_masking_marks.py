@@ -3,6 +3,8 @@
 import io
 from itertools import product
 
+from common import masking_marks
+
 
 def record(arm, metrics, **more):
     return {"arm": arm, "status": "finished", "metrics": metrics, "costs": {}, "data": "digits", **more}
@@ -26,10 +28,18 @@ def test_table_marks_an_arm_and_names_the_checks(monkeypatch):
     text = out.getvalue()
     assert "ltd†" in text and "at†" not in text
     assert "†" in text.splitlines()[-1] and "ltd (b_unbounded)" in text
-    results[1]["metrics"]["masking/passed"] = 1.0
+    results[1]["metrics"] |= {"masking/passed": 1.0, "masking/b_unbounded": 1.0}
     out = io.StringIO()
     display.comparison([plan], results, None, out)
     assert "†" not in out.getvalue()
+
+
+def test_a_run_of_several_networks_is_marked_for_any_of_them():
+    run = {"masking/passed_large": 0.5, "masking/d_square_large": 0.0, "masking/d_square_small": 1.0}
+    # What a check measured is no verdict.
+    run |= {"masking/f_pgd_small": 0.2, "masking/a_rise_small": 0.0, "test/pgd20_small": 0.1}
+    assert masking_marks.failed([run]) == ["d_square"]
+    assert masking_marks.failed([run | {"masking/d_square_large": 1.0}]) == []
 
 
 def test_pages_mark_an_arm_that_fails_with_any_seed():
