@@ -10,6 +10,7 @@ from typing import Any
 from common import config as configuration
 from common import records
 from common.claims import judge, load_claims, mean_interval
+from common.data.base import DataError
 from common.display import PAPERS, by_arm
 from common.errors import UserError
 from common.plan import ArmPlan
@@ -56,26 +57,30 @@ def _place(block: Mapping[str, Any]) -> tuple[bool, int, tuple[str, ...]]:
 
 
 def _current(slug: str, block: Mapping[str, Any], data: str | None) -> bool:
-    """Whether the arms of an earlier setting are still what the recipe says; without series nothing can be said."""
-    plans = _plans(slug, block["scale"], block["overrides"], data)
+    """Whether the arms of an earlier setting are still what the recipe says, as far as can be known.
+
+    Without a series, or without the data's files, nothing speaks against it.
+    """
+    try:
+        plans = _plans(slug, block["scale"], block["overrides"], data)
+    except DataError:
+        return True
+    except UserError as error:
+        warnings.warn(f"{slug} {' '.join(block['overrides'])} is left out: {error}", stacklevel=3)
+        return False
     series = {plan.arm: plan.series for plan in plans}
     changed = [
         name for name, arm in block["arms"].items() if arm.get("series", series.get(name)) != series.get(name)
     ]
-    if plans and changed:
+    if changed:
         where = " ".join([f"scale={block['scale']}", *block["overrides"]])
         warnings.warn(f"{slug} {where} is left out: its arms {', '.join(changed)} have changed", stacklevel=3)
-    return bool(plans) and not changed
+    return not changed
 
 
 def _plans(slug: str, scale: str, words: Iterable[str], data: str | None) -> list[ArmPlan]:
-    """The arms of a setting; none, with a warning, where the recipe does not know it any more."""
     paths = [f"paths.data={data}"] if data else []
-    try:
-        return plan_all(configuration.compose([f"paper={slug}", f"scale={scale}", *words, *paths]))
-    except UserError as error:
-        warnings.warn(f"{slug} {' '.join(words)} is left out: {error}", stacklevel=3)
-        return []
+    return plan_all(configuration.compose([f"paper={slug}", f"scale={scale}", *words, *paths]))
 
 
 def _block(
@@ -86,7 +91,11 @@ def _block(
     identities: Mapping[str, bool],
     data: str | None,
 ) -> dict[str, Any] | None:
-    plans = _plans(slug, scale, words, data)
+    try:
+        plans = _plans(slug, scale, words, data)
+    except UserError as error:
+        warnings.warn(f"{slug} {' '.join(words)} is left out: {error}", stacklevel=2)
+        return None
     series = {plan.series for plan in plans}
     own = [r for r in found if r["series"] in series]
     stale = sum(tuple(r["overrides"]) == words and r["series"] not in series for r in found)
