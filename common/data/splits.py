@@ -97,6 +97,9 @@ def make_splits(
 ) -> dict[str, Split]:
     """Puts splits together from what a source has.
 
+    Samples to validate and to test on are put in nested order where they are given, too: files are often sorted by
+    class, and a measurement of the first so many images would see a single one.
+
     Args:
         pool: samples to train on.
         test: samples to test on; None carves ``test_fraction`` out of the pool.
@@ -119,8 +122,16 @@ def make_splits(
             )
         taken, rest = carve(pool.y, count, split_seed, "test")
         test, pool = Split(pool.x[taken], pool.y[taken]), Split(pool.x[rest], pool.y[rest])
+    else:
+        test = _mixed(test, "test")
     if val is not None and val_size:
         raise DataError(f"data.val_size={val_size} has to be 0: {where} brings validation images of its own")
     train, carved = subset(pool, train_size, val_size, split_seed, where)
-    val = val if val is not None else carved
+    val = _mixed(val, "val") if val is not None else carved
     return {"train": train, **({"val": val} if val is not None else {}), "test": test}
+
+
+def _mixed(split: Split, part: str) -> Split:
+    # No seed of the user's: what is measured does not depend on who was trained on.
+    order = nested_order(split.y, 0, part)
+    return Split(split.x[order], split.y[order])

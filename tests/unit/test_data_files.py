@@ -24,10 +24,11 @@ def save(folder, name="set.npz", **arrays):
     return str(folder / name)
 
 
-def everything(data):
-    """All images and labels of a data set, in one order."""
-    x = torch.cat([split.x for split in data.splits.values()]).numpy()
-    y = torch.cat([split.y for split in data.splits.values()]).tolist()
+def everything(data, *splits):
+    """All images and labels of a data set, or of some splits, in one order."""
+    parts = [data.splits[name] for name in splits or data.splits]
+    x = torch.cat([split.x for split in parts]).numpy()
+    y = torch.cat([split.y for split in parts]).tolist()
     return sorted((image.tobytes(), label) for image, label in zip(x, y, strict=True))
 
 
@@ -73,8 +74,8 @@ def test_parts_in_one_file(tmp_path):
     )
     data = npz(path)
     assert torch.equal(data.splits["train"].x, torch.from_numpy(X[:20]))
-    assert torch.equal(data.splits["val"].y, torch.from_numpy(Y[20:28]))
-    assert torch.equal(data.splits["test"].x, torch.from_numpy(X[28:]))
+    assert everything(data, "val") == expected(X[20:28], Y[20:28])
+    assert everything(data, "test") == expected(X[28:], Y[28:])
     with pytest.raises(DataError, match="val_size=4 has to be 0"):
         npz(path, val_size=4)
     with pytest.raises(DataError, match="test images of its own"):
@@ -86,7 +87,7 @@ def test_a_test_file_and_nested_sizes(tmp_path):
     save(tmp_path, "b.npz", x=X[30:], y=Y[30:])
     sets = [npz("a.npz", "b.npz", train_size=size, val_size=8, root=tmp_path) for size in (8, 16, None)]
     for data in sets:
-        assert torch.equal(data.splits["test"].x, torch.from_numpy(X[30:]))
+        assert everything(data, "test") == expected(X[30:], Y[30:])
         assert torch.equal(data.splits["val"].x, sets[0].splits["val"].x)
         size = len(data.splits["train"])
         assert torch.equal(sets[-1].splits["train"].x[:size], data.splits["train"].x)
@@ -94,6 +95,18 @@ def test_a_test_file_and_nested_sizes(tmp_path):
     assert everything(sets[-1]) == expected(X, Y)
     assert sets[0].description == "a.npz (6x6), 8 training images"
     assert npz("a.npz", description="beans", root=tmp_path).description.startswith("beans, ")
+
+
+def test_the_beginning_of_a_test_file_sorted_by_class_holds_all_classes(tmp_path):
+    order = np.argsort(Y, kind="stable")
+    save(tmp_path, "train.npz", x=X, y=Y)
+    save(tmp_path, "test.npz", x=X[order], y=Y[order])
+    one, other = (npz("train.npz", "test.npz", split_seed=seed, root=tmp_path) for seed in (0, 1))
+    labels = one.splits["test"].y
+    counts = torch.nn.functional.one_hot(labels, 4).cumsum(0)
+    # After k images each of four equal classes has come k / 4 times, up to one.
+    assert (counts - torch.arange(1, len(Y) + 1)[:, None] / 4).abs().max() <= 1
+    assert torch.equal(other.splits["test"].x, one.splits["test"].x)
 
 
 def test_a_carved_test_set_does_not_depend_on_the_training_size(tmp_path):
