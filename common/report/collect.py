@@ -31,8 +31,8 @@ def results(
         runs: folder of the runs.
         identities: test id -> passed, for claims that a test decides.
         data: folder of data files, as ``paths.data``.
-        before: results written earlier; their settings of which ``runs`` holds nothing stay, unless the recipe of an
-            arm has changed since. Claims are judged anew on the values that stand there.
+        before: results written earlier; their settings of which ``runs`` holds nothing, or fewer seeds, stay, unless
+            the recipe of an arm has changed since. Claims are judged anew on the values that stand there.
     """
     blocks = []
     for scale in ("small", "paper"):
@@ -42,13 +42,25 @@ def results(
             block = _block(slug, scale, words, found, identities, data)
             if block is not None:
                 blocks.append(block)
-    present = {_place(block) for block in blocks}
-    for block in (before or {}).get("settings", []):
-        if _place(block) not in present and _current(slug, block, data):
-            blocks.append(
-                {**block, "claims": _claims(slug, _values(block), block["scale"], block["data"], identities)}
-            )
+    present = {_place(block): block for block in blocks}
+    for earlier in (before or {}).get("settings", []):
+        block = present.get(_place(earlier))
+        if (block is None or _fewer_seeds(block, earlier)) and _current(slug, earlier, data):
+            if block is not None:
+                blocks.remove(block)
+                where = " ".join([f"scale={block['scale']}", *block["overrides"]])
+                warnings.warn(
+                    f"{slug} {where}: {runs} holds fewer seeds than were written, which stay", stacklevel=2
+                )
+            claims = _claims(slug, _values(earlier), earlier["scale"], earlier["data"], identities)
+            blocks.append({**earlier, "claims": claims})
     return {"slug": slug, "settings": sorted(blocks, key=_place)} if blocks else None
+
+
+def _fewer_seeds(block: Mapping[str, Any], earlier: Mapping[str, Any]) -> bool:
+    """Whether the earlier setting has all arms and seeds of this one, and more."""
+    ours, theirs = ({(n, s) for n, arm in b["arms"].items() for s in arm["seeds"]} for b in (block, earlier))
+    return ours < theirs
 
 
 def _place(block: Mapping[str, Any]) -> tuple[bool, int, tuple[str, ...]]:

@@ -156,3 +156,12 @@ def test_report_follows_from_the_records(tmp_path):
             "self_distillation_kernel", tmp_path / "runs", {}, before={"settings": [elsewhere([], "other")]}
         )
     assert again == found
+
+    # Fewer seeds of the same do not replace more; another seed does.
+    shutil.rmtree(next((tmp_path / "runs").glob("*/small/a_000/s1-*")))
+    with pytest.warns(UserWarning, match=r"scale=small: .* holds fewer seeds than were written, which stay"):
+        assert results("self_distillation_kernel", tmp_path / "runs", {}, before=found) == found
+    run([words_of, "seed=2", *words])
+    assert results("self_distillation_kernel", tmp_path / "runs", {}, before=found)["settings"][0]["arms"][
+        "a_000"
+    ]["seeds"] == [0, 2]
