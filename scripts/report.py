@@ -68,15 +68,23 @@ def recipes() -> list[dict[str, Any]]:
     return sorted(found, key=lambda recipe: recipe["slug"])
 
 
+def results_file(slug: str) -> Path:
+    """Where the results of a paper are committed."""
+    return ROOT / "papers" / slug / "results.json"
+
+
+def written(slug: str) -> dict[str, Any] | None:
+    """The committed results of a paper; None if there are none."""
+    path = results_file(slug)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def update_index() -> None:
     """Rewrites the table of papers in the main page from recipes and committed results."""
     from common.report.markdown import index, replace_between, tally
 
     known = recipes()
-    verdicts = {}
-    for recipe in known:
-        path = ROOT / "papers" / recipe["slug"] / "results.json"
-        verdicts[recipe["slug"]] = tally(json.loads(path.read_text()) if path.exists() else None)
+    verdicts = {recipe["slug"]: tally(written(recipe["slug"])) for recipe in known}
     replace_between(
         ROOT / "README.md", "<!-- papers:begin -->", "<!-- papers:end -->", index(known, verdicts)
     )
@@ -110,6 +118,7 @@ def main() -> int:
     parser.add_argument("--html", type=Path, default=ROOT / "report" / "index.html", help="page to write")
     arguments = parser.parse_args()
 
+    from common.artifacts import write_atomic
     from common.errors import UserError, nearest
     from common.report.collect import results
     from common.report.html import page
@@ -126,14 +135,14 @@ def main() -> int:
     try:
         identities = identity_outcomes(slugs)
         for slug in slugs:
-            path = ROOT / "papers" / slug / "results.json"
-            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-            found = results(slug, arguments.runs, identities, arguments.data, before)
+            found = results(slug, arguments.runs, identities, arguments.data, written(slug))
             if found is None:
                 print(f"{slug}: no finished records in {arguments.runs}; nothing is changed")
                 continue
-            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            replace_between(path.with_name("README.md"), BEGIN, END, render(found))
+            text = json.dumps(found, indent=1) + "\n"
+            # Later reports read it again, so it is whole or the old one.
+            write_atomic(results_file(slug), lambda path, text=text: path.write_text(text, encoding="utf-8"))
+            replace_between(results_file(slug).with_name("README.md"), BEGIN, END, render(found))
             print(f"{slug}: {len(found['settings'])} settings written")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -141,8 +150,7 @@ def main() -> int:
     update_index()
     if "kd" in slugs:
         update_output(arguments.runs)
-    committed = {s: ROOT / "papers" / s / "results.json" for s in known}
-    everything = {s: json.loads(path.read_text()) for s, path in committed.items() if path.exists()}
+    everything = {slug: found for slug in known if (found := written(slug))}
     shown = {slug: pictures(arguments.runs, slug) for slug in known}
     arguments.html.parent.mkdir(parents=True, exist_ok=True)
     arguments.html.write_text(page(recipes(), everything, shown), encoding="utf-8")

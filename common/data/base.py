@@ -32,6 +32,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    def take(self, rows: Tensor) -> Split:
+        """The samples at ``rows``, in that order."""
+        return Split(self.x[rows], self.y[rows])
+
 
 def check_split(split: Split, where: str, num_classes: int) -> None:
     """Refuses images and labels that cannot be trained on or measured with.

@@ -48,9 +48,9 @@ def _fixed_test(
 ) -> dict[str, Split]:
     # The test set is the same for every split_seed, so that results with different ones stay comparable.
     taken, rest = carve(all_images.y, test_size, 0, "test")
-    pool = Split(all_images.x[rest], all_images.y[rest])
+    pool = all_images.take(rest)
     train, val = subset(pool, train_size, val_size, split_seed, name)
-    test = Split(all_images.x[taken], all_images.y[taken])
+    test = all_images.take(taken)
     return {"train": train, **({"val": val} if val else {}), "test": test}
 
 

@@ -80,8 +80,8 @@ def subset(
             f"data.train_size={size} is more than the {available} images that {where} has{beside}"
         )
     train = rest[nested_order(pool.y[rest], split_seed, "train")[:size]]
-    val = Split(pool.x[chosen], pool.y[chosen]) if val_size else None
-    return Split(pool.x[train], pool.y[train]), val
+    val = pool.take(chosen) if val_size else None
+    return pool.take(train), val
 
 
 def make_splits(
@@ -121,7 +121,7 @@ def make_splits(
                 "test on or none to train on; give a fraction between 0 and 1 that does"
             )
         taken, rest = carve(pool.y, count, split_seed, "test")
-        test, pool = Split(pool.x[taken], pool.y[taken]), Split(pool.x[rest], pool.y[rest])
+        test, pool = pool.take(taken), pool.take(rest)
     else:
         test = _mixed(test, "test")
     if val is not None and val_size:
@@ -133,5 +133,4 @@ def make_splits(
 
 def _mixed(split: Split, part: str) -> Split:
     # No seed of the user's: what is measured does not depend on who was trained on.
-    order = nested_order(split.y, 0, part)
-    return Split(split.x[order], split.y[order])
+    return split.take(nested_order(split.y, 0, part))

@@ -14,6 +14,7 @@ from common.data.base import DataError
 from common.display import PAPERS, by_arm
 from common.errors import UserError
 from common.plan import ArmPlan
+from common.report.markdown import by_seed, title
 from common.runner import plan_all
 
 
@@ -37,8 +38,7 @@ def results(
     blocks = []
     for scale in ("small", "paper"):
         found = [r for r in records.every(runs, slug, scale) if r["status"] == "finished"]
-        settings = sorted({tuple(r["overrides"]) for r in found}, key=lambda words: (len(words), words))
-        for words in settings:
+        for words in sorted({tuple(r["overrides"]) for r in found}):
             block = _block(slug, scale, words, found, identities, data)
             if block is not None:
                 blocks.append(block)
@@ -48,9 +48,9 @@ def results(
         if (block is None or _fewer_seeds(block, earlier)) and _current(slug, earlier, data):
             if block is not None:
                 blocks.remove(block)
-                where = " ".join([f"scale={block['scale']}", *block["overrides"]])
                 warnings.warn(
-                    f"{slug} {where}: {runs} holds fewer seeds than were written, which stay", stacklevel=2
+                    f"{slug} {title(block)}: {runs} holds fewer seeds than were written, which stay",
+                    stacklevel=2,
                 )
             claims = _claims(slug, _values(earlier), earlier["scale"], earlier["data"], identities)
             blocks.append({**earlier, "claims": claims})
@@ -78,15 +78,16 @@ def _current(slug: str, block: Mapping[str, Any], data: str | None) -> bool:
     except DataError:
         return True
     except UserError as error:
-        warnings.warn(f"{slug} {' '.join(block['overrides'])} is left out: {error}", stacklevel=3)
+        warnings.warn(f"{slug} {title(block)} is left out: {error}", stacklevel=3)
         return False
     series = {plan.arm: plan.series for plan in plans}
     changed = [
         name for name, arm in block["arms"].items() if arm.get("series", series.get(name)) != series.get(name)
     ]
     if changed:
-        where = " ".join([f"scale={block['scale']}", *block["overrides"]])
-        warnings.warn(f"{slug} {where} is left out: its arms {', '.join(changed)} have changed", stacklevel=3)
+        warnings.warn(
+            f"{slug} {title(block)} is left out: its arms {', '.join(changed)} have changed", stacklevel=3
+        )
     return not changed
 
 
@@ -138,12 +139,7 @@ def _block(
 def _values(block: Mapping[str, Any]) -> dict[str, dict[int, dict[str, float]]]:
     """Arm -> seed -> metric -> value, the teacher among the arms, as ``by_arm`` makes it from records."""
     sides = {**block["arms"], **({"teacher": block["teacher"]} if block["teacher"] else {})}
-    values: dict[str, dict[int, dict[str, float]]] = {}
-    for arm, side in sides.items():
-        for name, metric in side["metrics"].items():
-            for seed, value in metric["values"].items():
-                values.setdefault(arm, {}).setdefault(int(seed), {})[name] = value
-    return values
+    return {arm: by_seed(side["metrics"]) for arm, side in sides.items()}
 
 
 def _claims(

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from common import masking_marks
-from common.report.markdown import masked, table
+from common.report.markdown import masked, table, title
 from common.report.pictures import Picture, gallery
 
 _STYLE = """
@@ -47,8 +47,7 @@ def page(
 
 
 def _block(block: dict[str, Any]) -> str:
-    where = " ".join([f"scale={block['scale']}", *block["overrides"]])
-    note = escape(where) + (f", on {escape(block['data'])}" if block["data"] else "")
+    note = escape(title(block)) + (f", on {escape(block['data'])}" if block["data"] else "")
     marks = masking_marks.note(masked(block))
     marks = f"<p class='note'>{escape(marks)}</p>" if marks else ""
     return f"<p class='note'>{note}</p>{_table(*table(block))}{marks}{_claims(block['claims'])}"

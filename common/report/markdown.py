@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def render(results: dict[str, Any] | None) -> str:
         # Many settings of one protocol are read in the overview first.
         folded = len(several) > 1 and block["scale"] == "paper"
         parts.append(
-            f"<details><summary>{_title(block)}</summary>\n\n{text}\n\n</details>" if folded else text
+            f"<details><summary>{title(block)}</summary>\n\n{text}\n\n</details>" if folded else text
         )
     return "\n\n".join(parts)
 
@@ -51,7 +52,8 @@ def overview(blocks: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _title(block: dict[str, Any]) -> str:
+def title(block: Mapping[str, Any]) -> str:
+    """The setting, as it is given on the command line."""
     return " ".join([f"scale={block['scale']}", *block["overrides"]])
 
 
@@ -113,12 +115,18 @@ def table(block: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def masked(block: dict[str, Any]) -> dict[str, list[str]]:
     """Checks of gradient masking that an arm fails with any seed, by arm; the teacher first."""
     sides = {"teacher": block["teacher"], **block["arms"]}
-    return {arm: masking_marks.failed(_by_seed(side["metrics"])) for arm, side in sides.items() if side}
+    return {
+        arm: masking_marks.failed(by_seed(side["metrics"]).values()) for arm, side in sides.items() if side
+    }
 
 
-def _by_seed(metrics: dict[str, Any]) -> list[dict[str, float]]:
-    seeds = {seed for metric in metrics.values() for seed in metric["values"]}
-    return [{n: m["values"][s] for n, m in metrics.items() if s in m["values"]} for s in seeds]
+def by_seed(metrics: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """Seed -> metric -> value, from metric -> summary."""
+    found: dict[int, dict[str, float]] = {}
+    for name, metric in metrics.items():
+        for seed, value in metric["values"].items():
+            found.setdefault(int(seed), {})[name] = value
+    return found
 
 
 def _table(block: dict[str, Any]) -> str:
